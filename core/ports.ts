@@ -1,0 +1,19 @@
+/** Well-known ports, marks and addresses shared with Istio's data plane. Not configurable: peers rely on them. */
+export const OUTBOUND_PORT = 15001;
+export const INBOUND_PLAINTEXT_PORT = 15006;
+export const HBONE_PORT = 15008;
+export const ADMIN_PORT = 15000;
+export const METRICS_PORT = 15020;
+export const READINESS_PORT = 15021;
+
+/** SO_MARK of every packet the agent sends from a pod's namespace; the rules let it pass. */
+export const PROXY_MARK = 0x539;
+/** Connection mark of flows whose source the agent preserves; their replies are routed back to the agent. */
+export const SOURCE_PRESERVED_MARK = 0x111;
+export const MARK_MASK = 0xfff;
+/** Routing table that delivers marked replies locally, and the preference of the rule that leads to it. */
+export const LOCAL_ROUTE_TABLE = 100;
+export const LOCAL_RULE_PREFERENCE = 32764;
+
+/** Ports nobody may reach through a tunnel: the agent's own listeners in a pod. */
+export const PROXY_PORTS: ReadonlySet<number> = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT]);
