@@ -1,0 +1,114 @@
+/**
+ * gRPC methods for `@grpc/grpc-js` made from protobuf descriptors, and the limits both ends keep.
+ *
+ * A descriptor of api/gen is all a client or a server needs: there is no second code generator. Messages are encoded
+ * and decoded by `@bufbuild/protobuf`; bytes that do not decode end the call with INTERNAL inside grpc-js and never
+ * reach a handler. What peers mean by a message is not decided here.
+ */
+import {
+  create,
+  type DescMessage,
+  type DescMethodBiDiStreaming,
+  type DescMethodUnary,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
+import {
+  type CallOptions,
+  type ChannelCredentials,
+  type ChannelOptions,
+  Client,
+  type ClientDuplexStream,
+  type Metadata,
+  type MethodDefinition,
+  type ServiceError,
+} from '@grpc/grpc-js';
+
+/** The largest discovery response a client accepts, bytes. Istio's ztunnel uses the same number. */
+export const MAX_DISCOVERY_RESPONSE_BYTES = 200 * 1024 * 1024;
+/** The largest discovery request a server accepts, bytes: a resume of a mesh with 100,000 resources fits. */
+export const MAX_DISCOVERY_REQUEST_BYTES = 16 * 1024 * 1024;
+/** The largest certificate request or answer, bytes. */
+export const MAX_CERTIFICATE_MESSAGE_BYTES = 64 * 1024;
+
+const KEEPALIVE: ChannelOptions = { 'grpc.keepalive_time_ms': 30_000, 'grpc.keepalive_timeout_ms': 10_000 };
+
+/** Channel options of the agents' clients: 30 s keepalive with 10 s patience, no proxy taken from the environment. */
+export const CLIENT_CHANNEL_OPTIONS: ChannelOptions = {
+  ...KEEPALIVE,
+  'grpc.keepalive_permit_without_calls': 1,
+  'grpc.max_receive_message_length': MAX_DISCOVERY_RESPONSE_BYTES,
+  'grpc.enable_http_proxy': 0,
+  'grpc.enable_retries': 0,
+  'grpc.service_config_disable_resolution': 1,
+};
+
+/** Server options of the control plane. */
+export const SERVER_CHANNEL_OPTIONS: ChannelOptions = {
+  ...KEEPALIVE,
+  'grpc.max_concurrent_streams': 64,
+  'grpc.max_receive_message_length': MAX_DISCOVERY_REQUEST_BYTES,
+  'grpc.max_send_message_length': MAX_DISCOVERY_RESPONSE_BYTES,
+  // Node's own bound on what one HTTP/2 session may hold, megabytes.
+  'grpc-node.max_session_memory': 64,
+};
+
+type AnyMethod<I extends DescMessage, O extends DescMessage> = DescMethodUnary<I, O> | DescMethodBiDiStreaming<I, O>;
+
+/** The definition of one method for `Server.addService` (as a value of the service's record) and for `Client`. */
+export function methodDefinition<I extends DescMessage, O extends DescMessage>(
+  method: AnyMethod<I, O>,
+): MethodDefinition<MessageShape<I>, MessageShape<O>> {
+  const streaming = method.methodKind === 'bidi_streaming';
+  return {
+    path: `/${method.parent.typeName}/${method.name}`,
+    requestStream: streaming,
+    responseStream: streaming,
+    requestSerialize: (message) => asBuffer(toBinary(method.input, message)),
+    requestDeserialize: (bytes) => fromBinary(method.input, bytes),
+    responseSerialize: (message) => asBuffer(toBinary(method.output, message)),
+    responseDeserialize: (bytes) => fromBinary(method.output, bytes),
+    originalName: method.localName,
+  };
+}
+
+/** A channel to `host:port`. The owner closes it with `close()`. */
+export function openClient(address: string, credentials: ChannelCredentials, options: ChannelOptions = {}): Client {
+  return new Client(address, credentials, { ...CLIENT_CHANNEL_OPTIONS, ...options });
+}
+
+/** One request, one answer. Rejects with grpc-js's `ServiceError` (`code` is a gRPC status). */
+export function callUnary<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: DescMethodUnary<I, O>,
+  request: MessageInitShape<I>,
+  metadata: Metadata,
+  options: CallOptions = {},
+): Promise<MessageShape<O>> {
+  const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
+  return new Promise((resolve, reject) => {
+    const answer = (error: ServiceError | null, value?: MessageShape<O>): void => {
+      if (error !== null) reject(error);
+      else resolve(value ?? create(method.output));
+    };
+    const message = create(method.input, request);
+    client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, metadata, options, answer);
+  });
+}
+
+/** A stream in both directions. The caller adds `error` and `status` listeners in the same tick. */
+export function openBidiStream<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: DescMethodBiDiStreaming<I, O>,
+  metadata: Metadata,
+  options: CallOptions = {},
+): ClientDuplexStream<MessageShape<I>, MessageShape<O>> {
+  const { path, requestSerialize, responseDeserialize } = methodDefinition(method);
+  return client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata, options);
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
