@@ -1,0 +1,22 @@
+/**
+ * Settings of the data plane as a worker sees them: the subset of the agent's configuration table that a thread needs,
+ * fixed for the life of the worker. Structured-clone safe.
+ */
+export interface WorkerSettings {
+  readonly node: string;
+  readonly network: string;
+  readonly clusterId: string;
+  readonly trustDomain: string;
+  readonly outboundPolicy: 'ALLOW_ANY' | 'REGISTRY_ONLY';
+  /** True: pods of one node talk over a tunnel too. */
+  readonly forceEncryption: boolean;
+  readonly logFormat: 'json' | 'plain';
+  readonly accessLog: boolean;
+  /** How long a connection waits for its workload's announcement or certificate before it is refused. */
+  readonly readinessWaitMs: number;
+  readonly connectTimeoutMs: number;
+  readonly handshakeTimeoutMs: number;
+  readonly poolMaxStreamsPerConnection: number;
+  readonly poolIdleReleaseMs: number;
+  readonly keepaliveEnabled: boolean;
+}
