@@ -1,0 +1,355 @@
+/**
+ * The configuration of the node agent: one table of settings, read from the environment (Istio's names where they
+ * exist), and the command line flags that override them. The table yields the type, the start-up dump and the page
+ * `docs/CONFIGURATION.md`. Reading is pure and reports every mistake at once.
+ */
+import { availableParallelism, hostname } from 'node:os';
+import { AmbitError } from '../core/errors.ts';
+import { parseAuthority } from '../core/ip.ts';
+
+/** Result of one parser: the value, or what is wrong with the text (without repeating secrets). */
+type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly expected: string };
+
+export interface Setting<T> {
+  /** First name wins when several are set. */
+  readonly env: readonly string[];
+  readonly parse: (text: string) => Parsed<T>;
+  /** Value when nothing is set; text so that documentation and dump show what the parser sees. Absent: undefined. */
+  readonly default: () => T;
+  readonly unit?: string;
+  readonly secret?: true;
+  readonly documentation: string;
+}
+
+const ok = <T>(value: T): Parsed<T> => ({ ok: true, value });
+const bad = <T>(expected: string): Parsed<T> => ({ ok: false, expected });
+
+function text(value: string): Parsed<string> {
+  return ok(value);
+}
+
+function optionalText(value: string): Parsed<string | undefined> {
+  return ok(value === '' ? undefined : value);
+}
+
+function boolean(value: string): Parsed<boolean> {
+  return value === 'true' ? ok(true) : value === 'false' ? ok(false) : bad('true or false');
+}
+
+function integer(minimum: number, maximum: number): (value: string) => Parsed<number> {
+  return (value) => {
+    const number = /^[0-9]{1,9}$/.test(value) ? Number(value) : Number.NaN;
+    return number >= minimum && number <= maximum ? ok(number) : bad(`a whole number from ${minimum} to ${maximum}`);
+  };
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** `10s`, `5m`, `1h30m`, `250ms`; a bare number is seconds. */
+function duration(value: string): Parsed<number> {
+  const expected = 'a duration such as 250ms, 10s, 5m or 24h';
+  if (/^[0-9]{1,9}$/.test(value)) return ok(Number(value) * 1000);
+  if (!/^([0-9]{1,9}(ms|s|m|h))+$/.test(value)) return bad(expected);
+  let total = 0;
+  for (const [, amount, unit] of value.matchAll(/([0-9]+)(ms|s|m|h)/g)) {
+    total += Number(amount) * (UNIT_MS[unit ?? ''] ?? 0);
+  }
+  return Number.isSafeInteger(total) ? ok(total) : bad(expected);
+}
+
+function oneOf<const T extends string>(...values: readonly T[]): (value: string) => Parsed<T> {
+  return (given) => {
+    const found = values.find((value) => value === given);
+    return found === undefined ? bad(values.join(' or ')) : ok(found);
+  };
+}
+
+/** `host:port`, optionally behind `https://`. */
+function endpoint(value: string): Parsed<string | undefined> {
+  if (value === '') return ok(undefined);
+  const bare = value.replace(/^https:\/\//, '');
+  return parseAuthority(bare) === undefined ? bad('host:port') : ok(bare);
+}
+
+/** A count, `0` for all cores, or `p%` of them. */
+function workers(value: string): Parsed<number> {
+  const percent = /^([0-9]{1,3})%$/.exec(value);
+  const cores = availableParallelism();
+  if (percent !== null) return ok(Math.max(1, Math.ceil((cores * Number(percent[1])) / 100)));
+  if (!/^[0-9]{1,3}$/.test(value) || Number(value) > 256) return bad('a number up to 256, 0 for all cores, or p%');
+  return ok(value === '0' ? cores : Number(value));
+}
+
+function port(value: string): Parsed<number> {
+  return integer(0, 65535)(value);
+}
+
+function setting<T>(row: Setting<T>): Setting<T> {
+  return row;
+}
+
+/** Every setting of the agent. Keys are the names in code and in the start-up dump. */
+export const SETTINGS = {
+  nodeName: setting({
+    env: ['NODE_NAME'],
+    parse: text,
+    default: () => hostname(),
+    documentation: 'Name of this node as the control plane knows it.',
+  }),
+  runDirectory: setting({
+    env: ['AMBIT_RUN_DIR'],
+    parse: text,
+    default: () => '/var/run/ambit',
+    documentation: 'Folder of the sockets and of the pod state that survives a restart.',
+  }),
+  xdsAddress: setting<string | undefined>({
+    env: ['XDS_ADDRESS'],
+    parse: endpoint,
+    default: () => undefined,
+    documentation: 'Control plane serving delta xDS. Unset: only the local configuration file is used.',
+  }),
+  xdsRootCa: setting<string | undefined>({
+    env: ['XDS_ROOT_CA'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'File with the roots that verify the control plane (PEM). Unset: as CA_ROOT_CA.',
+  }),
+  caAddress: setting<string | undefined>({
+    env: ['CA_ADDRESS'],
+    parse: endpoint,
+    default: () => undefined,
+    documentation: 'Certificate authority (istio.v1.auth). Unset: as XDS_ADDRESS.',
+  }),
+  caRootCa: setting<string | undefined>({
+    env: ['CA_ROOT_CA'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'File with the roots that verify the certificate authority (PEM).',
+  }),
+  authTokenFile: setting<string | undefined>({
+    env: ['AUTH_TOKEN'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'File with the token this agent authenticates with; read again for each use.',
+  }),
+  trustDomain: setting({
+    env: ['TRUST_DOMAIN'],
+    parse: text,
+    default: () => 'cluster.local',
+    documentation: 'Trust domain of the identities of local pods.',
+  }),
+  network: setting({
+    env: ['NETWORK'],
+    parse: text,
+    default: () => '',
+    documentation: 'Network this node belongs to.',
+  }),
+  clusterId: setting({
+    env: ['ISTIO_META_CLUSTER_ID', 'CLUSTER_ID'],
+    parse: text,
+    default: () => 'Kubernetes',
+    documentation: 'Cluster this node belongs to; a label of the metrics.',
+  }),
+  workers: setting({
+    env: ['AMBIT_WORKERS', 'ZTUNNEL_WORKER_THREADS'],
+    parse: workers,
+    default: () => Math.max(2, Math.ceil(availableParallelism() / 4)),
+    unit: 'threads',
+    documentation: 'Data plane threads: a number, 0 for all cores, or p% of the cores.',
+  }),
+  outboundPolicy: setting<'ALLOW_ANY' | 'REGISTRY_ONLY'>({
+    env: ['OUTBOUND_POLICY'],
+    parse: oneOf('ALLOW_ANY', 'REGISTRY_ONLY'),
+    default: () => 'ALLOW_ANY',
+    documentation: 'What happens to connections whose destination the registry does not know.',
+  }),
+  forceEncryption: setting({
+    env: ['FORCE_ENCRYPTION'],
+    parse: boolean,
+    default: () => false,
+    documentation: 'Tunnels also between pods of this node, instead of the direct path.',
+  }),
+  secretTtlMs: setting({
+    env: ['SECRET_TTL'],
+    parse: duration,
+    default: () => 86_400_000,
+    unit: 'duration',
+    documentation: 'Requested lifetime of workload certificates.',
+  }),
+  logFormat: setting<'json' | 'plain'>({
+    env: ['LOG_FORMAT'],
+    parse: oneOf('json', 'plain'),
+    default: () => 'plain',
+    documentation: 'Format of the access log on standard output.',
+  }),
+  accessLog: setting({
+    env: ['AMBIT_ACCESS_LOG'],
+    parse: boolean,
+    default: () => true,
+    documentation: 'Writes one line per connection to standard output.',
+  }),
+  logLevel: setting<'debug' | 'info' | 'warn' | 'error'>({
+    env: ['AMBIT_LOG_LEVEL'],
+    parse: oneOf('debug', 'info', 'warn', 'error'),
+    default: () => 'info',
+    documentation: 'Level of the agent log on standard error; changeable at run time.',
+  }),
+  terminationGracePeriodSeconds: setting<number | undefined>({
+    env: ['TERMINATION_GRACE_PERIOD_SECONDS'],
+    parse: integer(0, 86_400),
+    default: () => undefined,
+    unit: 'seconds',
+    documentation: 'Time the platform leaves between SIGTERM and SIGKILL; connections may end until a little before.',
+  }),
+  terminationDeadlineMs: setting<number | undefined>({
+    env: ['CONNECTION_TERMINATION_DEADLINE'],
+    parse: duration,
+    default: () => undefined,
+    unit: 'duration',
+    documentation: 'Time connections have to end after SIGTERM. Unset: derived from the grace period, else 5 s.',
+  }),
+  localConfigPath: setting<string | undefined>({
+    env: ['LOCAL_XDS_PATH'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'YAML file with workloads, services and policies, read at start.',
+  }),
+  podSource: setting<'cni' | 'none'>({
+    env: ['AMBIT_POD_SOURCE'],
+    parse: oneOf('cni', 'none'),
+    default: () => 'cni',
+    documentation: 'Where pods come from: the CNI plugin, or none (dedicated mode).',
+  }),
+  readinessWaitMs: setting({
+    env: ['AMBIT_READINESS_WAIT'],
+    parse: duration,
+    default: () => 5000,
+    unit: 'duration',
+    documentation: "How long a connection waits for its pod's announcement and certificate.",
+  }),
+  poolMaxStreamsPerConnection: setting({
+    env: ['POOL_MAX_STREAMS_PER_CONNECTION'],
+    parse: integer(1, 10_000),
+    default: () => 100,
+    unit: 'streams',
+    documentation: 'Connections carried by one tunnel before another tunnel is opened.',
+  }),
+  poolIdleReleaseMs: setting({
+    env: ['POOL_UNUSED_RELEASE_TIMEOUT'],
+    parse: duration,
+    default: () => 300_000,
+    unit: 'duration',
+    documentation: 'An unused tunnel is closed after this time.',
+  }),
+  keepaliveEnabled: setting({
+    env: ['KEEPALIVE_ENABLED'],
+    parse: boolean,
+    default: () => true,
+    documentation: 'TCP keepalive on the connections of applications.',
+  }),
+  adminPort: setting({
+    env: ['AMBIT_ADMIN_PORT'],
+    parse: port,
+    default: () => 15000,
+    documentation: 'Admin pages, on loopback only. 0: any free port.',
+  }),
+  metricsPort: setting({
+    env: ['AMBIT_METRICS_PORT'],
+    parse: port,
+    default: () => 15020,
+    documentation: 'Prometheus metrics. 0: any free port.',
+  }),
+  readinessPort: setting({
+    env: ['AMBIT_READINESS_PORT'],
+    parse: port,
+    default: () => 15021,
+    documentation: 'Readiness probe. 0: any free port.',
+  }),
+} as const;
+
+type ValueOf<S> = S extends Setting<infer T> ? T : never;
+export type SettingKey = keyof typeof SETTINGS;
+/** What the table yields. Durations are milliseconds. */
+export type SettingValues = { readonly [K in SettingKey]: ValueOf<(typeof SETTINGS)[K]> };
+
+/** The pod a dedicated agent serves. */
+export interface DedicatedWorkload {
+  readonly namespace: string;
+  readonly name: string;
+  readonly serviceAccount: string;
+}
+
+export interface AgentConfig extends SettingValues {
+  /** Present in dedicated mode: one pod, this process's own network namespace. */
+  readonly dedicated?: DedicatedWorkload;
+  /** Folder with `key.pem`, `cert-chain.pem`, `root-cert.pem`; replaces the certificate authority. */
+  readonly identityDirectory?: string;
+  /** Dedicated mode installs the capture rules in its own namespace and removes them at the end. */
+  readonly capture: boolean;
+}
+
+/** Flags of `ambit agent`; every other setting comes from the environment. */
+export interface AgentFlags {
+  readonly dedicated?: string;
+  readonly config?: string;
+  readonly identityDir?: string;
+  readonly capture?: boolean;
+}
+
+/**
+ * Builds the configuration. Throws one AmbitError('CONFIGURATION') whose text lists every mistake, one per line.
+ */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>, flags: AgentFlags): AgentConfig {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [key, row] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const name = row.env.find((candidate) => environment[candidate] !== undefined);
+    const given = name === undefined ? undefined : environment[name];
+    if (given === undefined) {
+      values[key] = row.default();
+      continue;
+    }
+    const parsed = row.parse(given.trim());
+    if (parsed.ok) values[key] = parsed.value;
+    else problems.push(`${name}: expected ${parsed.expected}${row.secret ? '' : `, got ${JSON.stringify(given)}`}`);
+  }
+  const dedicated = readDedicated(flags, problems);
+  if (flags.capture && dedicated === undefined) problems.push('--capture needs --dedicated');
+  if (problems.length > 0) throw new AmbitError('CONFIGURATION', problems.join('\n'));
+  // Every key of the table was filled from its own row just above.
+  const settings = values as unknown as SettingValues;
+  return {
+    ...settings,
+    ...(flags.config === undefined ? {} : { localConfigPath: flags.config }),
+    ...(dedicated === undefined ? {} : { dedicated, podSource: 'none' }),
+    ...(flags.identityDir === undefined ? {} : { identityDirectory: flags.identityDir }),
+    capture: flags.capture ?? false,
+  };
+}
+
+function readDedicated(flags: AgentFlags, problems: string[]): DedicatedWorkload | undefined {
+  if (flags.dedicated === undefined) return undefined;
+  const [namespace, name, serviceAccount, ...rest] = flags.dedicated.split('/');
+  if (!namespace || !name || !serviceAccount || rest.length > 0) {
+    problems.push(`--dedicated: expected <namespace>/<name>/<service account>, got ${JSON.stringify(flags.dedicated)}`);
+    return undefined;
+  }
+  return { namespace, name, serviceAccount };
+}
+
+/** Time connections may take to end after SIGTERM (l4: deadline, else grace period minus a margin, else 5 s). */
+export function drainGraceMs(config: SettingValues): number {
+  if (config.terminationDeadlineMs !== undefined) return config.terminationDeadlineMs;
+  const seconds = config.terminationGracePeriodSeconds;
+  if (seconds === undefined) return 5000;
+  return Math.max(1, seconds - (seconds > 10 ? 5 : 1)) * 1000;
+}
+
+/** Start-up dump: every key with its value, secrets replaced. */
+export function describeConfig(config: AgentConfig): Record<string, unknown> {
+  const shown: Record<string, unknown> = { ...config };
+  for (const [key, row] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    if (row.secret && shown[key] !== undefined) shown[key] = '[redacted]';
+  }
+  return shown;
+}
