@@ -17,7 +17,7 @@ export interface LabelSelector {
 
 export function matchesSelector(selector: LabelSelector, labels: Labels): boolean {
   for (const [key, value] of Object.entries(selector.matchLabels ?? {})) {
-    if (labels[key] !== value) return false;
+    if (labelValue(labels, key) !== value) return false;
   }
   return (selector.matchExpressions ?? []).every((expression) => matchesExpression(expression, labels));
 }
@@ -34,7 +34,7 @@ export function validateSelector(selector: LabelSelector): string | undefined {
 }
 
 function matchesExpression({ key, operator, values = [] }: LabelExpression, labels: Labels): boolean {
-  const value = labels[key];
+  const value = labelValue(labels, key);
   switch (operator) {
     case 'In':
       return value !== undefined && values.includes(value);
@@ -45,4 +45,9 @@ function matchesExpression({ key, operator, values = [] }: LabelExpression, labe
     case 'DoesNotExist':
       return value === undefined;
   }
+}
+
+/** Own properties only: `constructor` is a legal label key and must not find Object's. */
+function labelValue(labels: Labels, key: string): string | undefined {
+  return Object.hasOwn(labels, key) ? labels[key] : undefined;
 }

@@ -1,0 +1,149 @@
+/**
+ * The network namespace of a pod: opened once by the path of the CNI call, proved to be the pod's, then used only through
+ * the open descriptor. What is proved: it is a network namespace, not the agent's own nor its node's, not one another pod is enrolled with, and
+ * it holds an address of the pod. Device and inode are kept, so that a later opening by path can be told from another
+ * namespace that took the name.
+ */
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import type { IpAddress } from '../../core/ip.ts';
+import { HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from '../../core/ports.ts';
+import { NetworkNamespace } from '../../reactor/netns.ts';
+import { PodRouting } from './pod-routing.ts';
+
+/** What identifies a namespace as long as it lives. Decimal text, since inode numbers exceed doubles and JSON. */
+export interface NetnsIdentity {
+  readonly device: string;
+  readonly inode: string;
+}
+
+/** State of TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h). */
+const TCP_LISTEN = '0A';
+
+/**
+ * Opens and proves. The caller owns the result. Throws `NETNS` naming what does not fit; `expected` is the identity a
+ * former run recorded.
+ */
+export async function openPodNetns(
+  path: string,
+  ips: readonly IpAddress[],
+  expected?: NetnsIdentity,
+): Promise<NetworkNamespace> {
+  const netns = openNamespace(path);
+  try {
+    const identity = identityOf(netns);
+    if (expected !== undefined && !sameNetns(identity, expected)) {
+      throw new AmbitError('NETNS', `${path} is another namespace than the one the pod was enrolled with`);
+    }
+    for (const foreign of nodeNamespaces()) {
+      if (sameNetns(identity, foreign)) throw new AmbitError('NETNS', `${path} is the network of the node itself`);
+    }
+    using routing = PodRouting.open(netns);
+    const configured = await routing.listAddresses();
+    if (!ips.some((ip) => configured.includes(ip))) {
+      throw new AmbitError('NETNS', `none of the pod's addresses (${ips.join(', ')}) is configured inside ${path}`);
+    }
+    return netns;
+  } catch (thrown) {
+    netns.close();
+    throw toAmbitError(thrown, 'NETNS');
+  }
+}
+
+export function identityOf(netns: NetworkNamespace): NetnsIdentity {
+  return { device: String(netns.device), inode: String(netns.inode) };
+}
+
+export function sameNetns(a: NetnsIdentity, b: NetnsIdentity): boolean {
+  return a.device === b.device && a.inode === b.inode;
+}
+
+/** Does the path still lead to this namespace? False when it is gone, too. */
+export function pathStillLeadsTo(path: string, identity: NetnsIdentity): boolean {
+  const found = findIdentity(path);
+  return found !== undefined && sameNetns(found, identity);
+}
+
+/**
+ * Ports of ours on which a socket of another process listens inside the namespace (a pod that takes 15001 for itself
+ * would see its own captured traffic). Compares the kernel's list with the descriptors of this process.
+ */
+export function findForeignListeners(netns: NetworkNamespace): number[] {
+  const found = listeners(netns);
+  const own = found.length === 0 ? new Set<string>() : ownSocketInodes();
+  const foreign = found.filter(({ inode }) => !own.has(inode));
+  return [...new Set(foreign.map(({ port }) => port))].sort((a, b) => a - b);
+}
+
+/** Ports of ours that nobody of this process listens on inside the namespace. */
+export function findMissingListeners(netns: NetworkNamespace): number[] {
+  const own = ownSocketInodes();
+  const open = new Set(listeners(netns).flatMap(({ port, inode }) => (own.has(inode) ? [port] : [])));
+  return [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT].filter((port) => !open.has(port));
+}
+
+function openNamespace(path: string): NetworkNamespace {
+  try {
+    return NetworkNamespace.openPath(path);
+  } catch (thrown) {
+    throw toAmbitError(thrown, 'NETNS');
+  }
+}
+
+/** The agent's own namespace and, where the process tree of the node is visible, that of its first process. */
+function nodeNamespaces(): NetnsIdentity[] {
+  return ['/proc/self/ns/net', '/proc/1/ns/net'].flatMap((path) => findIdentity(path) ?? []);
+}
+
+function findIdentity(path: string): NetnsIdentity | undefined {
+  try {
+    const { dev, ino } = statSync(path, { bigint: true });
+    return { device: String(dev), inode: String(ino) };
+  } catch {
+    return undefined;
+  }
+}
+
+interface Listener {
+  readonly port: number;
+  /** Inode of the socket, as in the link text of /proc/self/fd. */
+  readonly inode: string;
+}
+
+function listeners(netns: NetworkNamespace): Listener[] {
+  const tables = netns.run(() => ['tcp', 'tcp6'].map((name) => readTable(`/proc/thread-self/net/${name}`)));
+  const ours = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT]);
+  return tables.flatMap((table) => parseListeners(table)).filter(({ port }) => ours.has(port));
+}
+
+/** Rows of /proc/net/tcp in state LISTEN: `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...`. */
+export function parseListeners(table: string): Listener[] {
+  return table
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .flatMap(([, local, , state, , , , , , inode]) => {
+      const port = Number.parseInt(local?.split(':')[1] ?? '', 16);
+      return state === TCP_LISTEN && inode !== undefined && !Number.isNaN(port) ? [{ port, inode }] : [];
+    });
+}
+
+function readTable(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function ownSocketInodes(): Set<string> {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      const match = /^socket:\[([0-9]+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`));
+      if (match?.[1] !== undefined) inodes.add(match[1]);
+    } catch {
+      // Closed since the folder was read.
+    }
+  }
+  return inodes;
+}
