@@ -84,6 +84,8 @@ export function findMissingListeners(netns: NetworkNamespace): number[] {
 
 function openNamespace(path: string): NetworkNamespace {
   try {
+    // Namespaces are regular files; anything else could block the opening.
+    if (!statSync(path).isFile()) throw new AmbitError('NETNS', `${path} is not a network namespace`);
     return NetworkNamespace.openPath(path);
   } catch (thrown) {
     throw toAmbitError(thrown, 'NETNS');

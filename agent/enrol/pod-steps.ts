@@ -1,0 +1,199 @@
+/**
+ * The steps that bring one pod into the mesh and out of it again, each undone when a later one fails.
+ *
+ *     in    namespace proved -> listeners -> routing -> rules, read back -> state on disk
+ *     out   new connections go plain -> listeners and connections end -> rules -> routing -> state on disk
+ *
+ * So a captured packet always finds a listener, and nothing of ours stays in a pod that was let go. Not here: which pods, and
+ * one at a time per pod (enrolment.ts).
+ */
+import type { Attachment } from '../../core/enrolment/cni-wire.ts';
+import type { TrafficOverrides } from '../../core/enrolment/overrides.ts';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import { logger } from '../../core/log.ts';
+import type { NetworkNamespace } from '../../reactor/netns.ts';
+import type { EnrolledPod, PodCapture } from '../dataplane/pod-capture.ts';
+import type { NetnsClaims } from './netns-claims.ts';
+import { applyRules, checkRules, removeRules } from './nft.ts';
+import {
+  findForeignListeners,
+  findMissingListeners,
+  identityOf,
+  type NetnsIdentity,
+  openPodNetns,
+  pathStillLeadsTo,
+} from './pod-netns.ts';
+import { PodRouting } from './pod-routing.ts';
+import type { PodStore } from './pod-store.ts';
+import { buildRuleset } from './rules.ts';
+import { STORED_POD_VERSION, type StoredPod } from './stored-pod.ts';
+
+const log = logger('enrol');
+
+/** What the steps work with; the same for every pod. */
+export interface StepTools {
+  readonly capture: PodCapture;
+  readonly store: PodStore;
+  readonly claims: NetnsClaims;
+}
+
+export interface CaptureOrder {
+  readonly pod: EnrolledPod;
+  readonly attachment: Attachment;
+  readonly netnsPath: string;
+  readonly overrides: TrafficOverrides;
+}
+
+/** A pod that is in: the namespace stays open, and claimed, until `abandon`, which touches nothing inside it. */
+export interface CapturedPod {
+  readonly stored: StoredPod;
+  readonly netns: NetworkNamespace;
+  readonly abandon: () => void;
+}
+
+/** Brings a pod in. Rejects with an AmbitError after everything was undone. */
+export async function capturePod(tools: StepTools, order: CaptureOrder): Promise<CapturedPod> {
+  const { pod, overrides } = order;
+  await using undo = new AsyncDisposableStack();
+  const { netns, abandon } = await takeNetns(tools, pod, order.netnsPath);
+  undo.defer(abandon);
+  refuseForeignListeners(netns);
+  undo.defer(() => tools.capture.removePod(pod.uid));
+  await tools.capture.addPod(pod, netns.fd);
+  undo.defer(() => withRouting(netns, (routing) => routing.remove()));
+  await withRouting(netns, (routing) => routing.ensure());
+  undo.defer(() => removeRules(netns));
+  const rules = await applyRules(netns, buildRuleset(overrides));
+  const stored: StoredPod = {
+    version: STORED_POD_VERSION,
+    pod,
+    attachment: order.attachment,
+    netns: { path: order.netnsPath, ...identityOf(netns) },
+    overrides,
+    rules,
+    enrolledAt: new Date().toISOString(),
+  };
+  undo.defer(() => tools.store.remove(pod.uid));
+  await tools.store.save(stored);
+  undo.move();
+  return { stored, netns, abandon };
+}
+
+/**
+ * Takes up a pod of a former run: the namespace must be the recorded one. Rules and routing are left alone when they
+ * stand as recorded and are repaired otherwise. Rejects when the pod cannot be taken up; its rules stay in place then,
+ * so that it fails closed until somebody releases it.
+ */
+export async function recapturePod(tools: StepTools, stored: StoredPod): Promise<CapturedPod> {
+  await using undo = new AsyncDisposableStack();
+  const { netns, abandon } = await takeNetns(tools, stored.pod, stored.netns.path, stored.netns);
+  undo.defer(abandon);
+  refuseForeignListeners(netns);
+  undo.defer(() => tools.capture.removePod(stored.pod.uid));
+  await tools.capture.addPod(stored.pod, netns.fd);
+  const current = await repair(tools, stored, netns);
+  undo.move();
+  return { stored: current, netns, abandon };
+}
+
+/** Puts rules and routing back as they belong and returns what is recorded now; does nothing when they stand. */
+async function repair(tools: StepTools, stored: StoredPod, netns: NetworkNamespace): Promise<StoredPod> {
+  await withRouting(netns, (routing) => routing.ensure());
+  const ruleset = buildRuleset(stored.overrides);
+  const drift = await checkRules(netns, ruleset, stored.rules);
+  if (drift.length === 0) return stored;
+  log.warn({ pod: podName(stored), drift }, 'the rules of a pod had changed and are put back');
+  const repaired = { ...stored, rules: await applyRules(netns, ruleset) };
+  await tools.store.save(repaired);
+  return repaired;
+}
+
+/**
+ * Lets a pod go. A namespace whose last process and name are gone is only forgotten: its rules went with it. Steps that
+ * fail do not stop the following ones; the first failure is thrown at the end, after the state was removed.
+ */
+export async function releasePod(tools: StepTools, { stored, netns, abandon }: CapturedPod): Promise<void> {
+  const { uid } = stored.pod;
+  const failures: AmbitError[] = [];
+  const attempt = async (step: () => void | Promise<void>): Promise<void> => {
+    try {
+      await step();
+    } catch (thrown) {
+      failures.push(toAmbitError(thrown, 'RULES'));
+    }
+  };
+  const alive = pathStillLeadsTo(stored.netns.path, stored.netns);
+  if (alive) await attempt(async () => void (await applyRules(netns, buildRuleset(stored.overrides, 'release'))));
+  await attempt(() => tools.capture.removePod(uid));
+  if (alive) {
+    await attempt(() => removeRules(netns));
+    await attempt(() => withRouting(netns, (routing) => routing.remove()));
+  }
+  await attempt(abandon);
+  await attempt(() => tools.store.remove(uid));
+  if (failures[0] !== undefined) throw failures[0];
+}
+
+/**
+ * Forgets a pod that could not be taken up. Its rules are removed where the namespace is still the recorded one, so that
+ * a pod that was told to go does not stay cut off.
+ */
+export async function dropPod(tools: StepTools, stored: StoredPod): Promise<void> {
+  await tools.store.remove(stored.pod.uid);
+  if (!pathStillLeadsTo(stored.netns.path, stored.netns)) return;
+  const netns = await openPodNetns(stored.netns.path, stored.pod.ips, stored.netns);
+  try {
+    await removeRules(netns);
+    await withRouting(netns, (routing) => routing.remove());
+  } finally {
+    netns.close();
+  }
+}
+
+/** What is not as it should be with an enrolled pod, in words; empty when its traffic is captured and served. */
+export async function inspectPod(tools: StepTools, { stored, netns }: CapturedPod): Promise<string[]> {
+  const problems: string[] = [];
+  if (!pathStillLeadsTo(stored.netns.path, stored.netns)) {
+    problems.push(`${stored.netns.path} is another namespace than the one the pod was enrolled with`);
+  }
+  problems.push(...(await checkRules(netns, buildRuleset(stored.overrides), stored.rules)));
+  problems.push(...(await withRouting(netns, (routing) => routing.check())));
+  if (!(await tools.capture.isListening(stored.pod.uid))) problems.push('the data plane does not listen in the pod');
+  for (const port of findMissingListeners(netns)) problems.push(`nobody listens on port ${port} in the pod`);
+  for (const port of findForeignListeners(netns)) problems.push(`a process of the pod listens on port ${port}`);
+  return problems;
+}
+
+export function podName({ pod }: StoredPod): string {
+  return `${pod.namespace}/${pod.name}`;
+}
+
+async function takeNetns(tools: StepTools, pod: EnrolledPod, path: string, expected?: NetnsIdentity) {
+  const netns = await openPodNetns(path, pod.ips, expected);
+  try {
+    const unclaim = tools.claims.claim(identityOf(netns), pod.uid);
+    const abandon = (): void => {
+      unclaim();
+      netns.close();
+    };
+    return { netns, abandon };
+  } catch (thrown) {
+    netns.close();
+    throw thrown;
+  }
+}
+
+function refuseForeignListeners(netns: NetworkNamespace): void {
+  const ports = findForeignListeners(netns);
+  if (ports.length > 0) {
+    throw new AmbitError(
+      'NETNS',
+      `a process in the pod already listens on port ${ports.join(' and ')}, which the mesh needs`,
+    );
+  }
+}
+
+async function withRouting<T>(netns: NetworkNamespace, work: (routing: PodRouting) => Promise<T>): Promise<T> {
+  using routing = PodRouting.open(netns);
+  return await work(routing);
+}
