@@ -195,10 +195,15 @@ export const ERROR_TABLE = {
     'The destination did not answer within the time limit.',
     503,
   ),
+  CLIENT_GONE: row('peer', true, 'CONNECT', 'info', 'The client gave up before the connection was open.'),
   DRAINED: row('environment', true, '-', 'info', 'The agent was told to stop and the grace period ended.'),
   // Control plane clients.
   XDS: row('environment', true, '-', 'warn', 'Check the control plane; the last known state stays in use.'),
   CA: row('environment', true, 'IDENTITY_ERROR', 'warn', 'Check the CA; a valid certificate stays in use.'),
+  AUTHENTICATION: row('peer', false, '-', 'warn', 'The caller has no valid token; see the log of the control plane.'),
+  FORBIDDEN: row('peer', false, '-', 'warn', 'The caller may not have this; see the log of the control plane.'),
+  BAD_REQUEST: row('peer', false, '-', 'warn', 'The request is not what the service accepts; the message says why.'),
+  RATE_LIMITED: row('peer', true, '-', 'warn', 'The caller asks more often than its limit allows.'),
   // Enrolment.
   NOT_ELIGIBLE: row('configuration', false, '-', 'info', 'The pod is not part of the mesh; see the reason.'),
   NETNS: row('environment', true, '-', 'error', 'The network namespace of the pod could not be used.'),
@@ -209,6 +214,29 @@ export const ERROR_TABLE = {
     '-',
     'error',
     'The node agent does not answer on its socket; the pod waits until it does.',
+  ),
+  // Sandbox and command line.
+  SANDBOX: row(
+    'environment',
+    true,
+    '-',
+    'error',
+    'Run the command again; if it fails again, the text above says which step.',
+  ),
+  NO_SANDBOX: row('environment', true, '-', 'error', 'Start one in another terminal: npm run sandbox'),
+  CNI: row(
+    'environment',
+    true,
+    '-',
+    'warn',
+    'The runtime tries again by itself; the text is the answer of the CNI plugin.',
+  ),
+  ADMIN_UNREACHABLE: row(
+    'environment',
+    true,
+    '-',
+    'error',
+    'Is the agent running? Name its admin address with --admin host:port, or start a sandbox: npm run sandbox',
   ),
 } as const satisfies Record<string, ErrorRow>;
 

@@ -1,0 +1,38 @@
+/**
+ * Who is calling: the interface behind which every way of authentication stands, and signed tokens as one of them.
+ *
+ * A caller is a service account. An agent's token also names the node it runs on; only such callers may ask for the
+ * identities of others (the CA decides for which). Failures are opaque to the peer and explained in the log.
+ */
+import type { Metadata } from '@grpc/grpc-js';
+import { AmbitError } from '../core/errors.ts';
+
+export interface Caller {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** The node the caller is bound to; undefined for a workload that speaks for itself. */
+  readonly node: string | undefined;
+  /** Milliseconds since the epoch. */
+  readonly expiresMs: number;
+}
+
+export interface Authenticator {
+  /** Rejects with AUTHENTICATION; the message is for the log, never for the peer. */
+  authenticate(metadata: Metadata): Promise<Caller>;
+}
+
+/** Longest token that is looked at, characters. */
+const MAX_TOKEN_LENGTH = 8192;
+
+/** The bearer token of a call. Throws AUTHENTICATION when there is none, or not exactly one. */
+export function bearerToken(metadata: Metadata): string {
+  const values = metadata.get('authorization');
+  const [value] = values;
+  if (values.length !== 1 || typeof value !== 'string') {
+    throw new AmbitError('AUTHENTICATION', 'the call has no single authorization header');
+  }
+  const match = /^Bearer ([A-Za-z0-9_.-]+)$/.exec(value.length > MAX_TOKEN_LENGTH ? '' : value);
+  if (match?.[1] === undefined)
+    throw new AmbitError('AUTHENTICATION', 'the authorization header is not a bearer token');
+  return match[1];
+}

@@ -1,0 +1,69 @@
+/** The kinds the control plane reads, in one table: `apiVersion` and `kind` to their decoder. */
+import { type AuthorizationPolicy, authorizationPolicy } from './authorization-policy.ts';
+import { type Namespace, type Node, namespace, node, type ServiceAccount, serviceAccount } from './cluster.ts';
+import { type Decoded, type Decoder, decode, isRecord } from './decoder.ts';
+import { type PeerAuthentication, peerAuthentication } from './peer-authentication.ts';
+import { type Pod, pod } from './pod.ts';
+import { type Service, service } from './service.ts';
+
+export type MeshObject = Namespace | Node | Pod | Service | ServiceAccount | AuthorizationPolicy | PeerAuthentication;
+
+export type ObjectKind = MeshObject['kind'];
+
+interface KindRow {
+  readonly kind: ObjectKind;
+  readonly apiVersions: readonly string[];
+  readonly decoder: Decoder<MeshObject>;
+  readonly clusterScoped: boolean;
+}
+
+const SECURITY = ['security.istio.io/v1', 'security.istio.io/v1beta1'];
+
+export const KIND_TABLE: readonly KindRow[] = [
+  { kind: 'Namespace', apiVersions: ['v1'], decoder: namespace, clusterScoped: true },
+  { kind: 'Node', apiVersions: ['v1'], decoder: node, clusterScoped: true },
+  { kind: 'Pod', apiVersions: ['v1'], decoder: pod, clusterScoped: false },
+  { kind: 'Service', apiVersions: ['v1'], decoder: service, clusterScoped: false },
+  { kind: 'ServiceAccount', apiVersions: ['v1'], decoder: serviceAccount, clusterScoped: false },
+  { kind: 'AuthorizationPolicy', apiVersions: SECURITY, decoder: authorizationPolicy, clusterScoped: false },
+  { kind: 'PeerAuthentication', apiVersions: SECURITY, decoder: peerAuthentication, clusterScoped: false },
+];
+
+/** `<kind>/<namespace>/<name>`, the namespace empty for objects of the cluster. Unique among all objects. */
+export type ObjectKey = string;
+
+export function objectKey(object: MeshObject): ObjectKey {
+  return `${object.kind}/${object.meta.namespace}/${object.meta.name}`;
+}
+
+/** `<namespace>/<name>`. */
+export function namespacedName(object: MeshObject): string {
+  return `${object.meta.namespace}/${object.meta.name}`;
+}
+
+export type ObjectIdentity =
+  /** A kind of the table; `key` says which object, even when the rest of it is wrong. */
+  | { readonly kind: 'known'; readonly row: KindRow; readonly key: ObjectKey }
+  /** An object of a kind the mesh does not read. */
+  | { readonly kind: 'foreign'; readonly what: string }
+  /** Not recognisable as an object. */
+  | { readonly kind: 'unclear'; readonly reason: string };
+
+/** What a plain value claims to be, without judging the rest of it. */
+export function identify(value: unknown): ObjectIdentity {
+  if (!isRecord(value)) return { kind: 'unclear', reason: 'is not an object' };
+  const { apiVersion, kind, metadata } = value;
+  if (typeof apiVersion !== 'string') return { kind: 'unclear', reason: 'has no apiVersion' };
+  if (typeof kind !== 'string') return { kind: 'unclear', reason: 'has no kind' };
+  const row = KIND_TABLE.find((candidate) => candidate.kind === kind && candidate.apiVersions.includes(apiVersion));
+  if (row === undefined) return { kind: 'foreign', what: `${apiVersion} ${kind}`.slice(0, 120) };
+  const name = isRecord(metadata) ? metadata.name : undefined;
+  if (!isRecord(metadata) || typeof name !== 'string') return { kind: 'unclear', reason: 'has no metadata.name' };
+  const namespaceField = typeof metadata.namespace === 'string' ? metadata.namespace : 'default';
+  return { kind: 'known', row, key: `${row.kind}/${row.clusterScoped ? '' : namespaceField}/${name}` };
+}
+
+/** Decodes an object of a known kind. */
+export function decodeObject(row: KindRow, value: unknown): Decoded<MeshObject> {
+  return decode(row.decoder, value);
+}
