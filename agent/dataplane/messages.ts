@@ -5,32 +5,21 @@
  * The main thread owns the truth and only tells; a worker never asks for a decision. Messages arrive in order. After
  * each `postMessage` the main thread rings the worker's wake-up, because its loop sleeps in epoll, not in libuv.
  */
+import type { MessagePort } from 'node:worker_threads';
 import type { IpAddress } from '../../core/ip.ts';
 import type { SpiffeId } from '../../core/spiffe.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
+import type { ResourceUpdate } from '../state/resource.ts';
 import type { EnrolledPod } from './pod-capture.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
 /** Start parameters of a worker thread (`workerData`). */
 export interface WorkerStart {
+  /** The worker's end of the channel; also in the transfer list. */
+  readonly port: MessagePort;
   /** 0-based; names the worker in metrics. */
   readonly index: number;
   readonly settings: WorkerSettings;
-}
-
-/** One encoded resource of a delta-xDS response. */
-export interface EncodedResource {
-  readonly name: string;
-  readonly version: string;
-  readonly bytes: Uint8Array;
-}
-
-/** Resources in the form the wire brought them; every worker decodes its own copy. */
-export interface ResourceMessage {
-  readonly kind: 'resources';
-  readonly typeUrl: string;
-  readonly updated: readonly EncodedResource[];
-  readonly removed: readonly string[];
 }
 
 export type ToWorker =
@@ -38,7 +27,8 @@ export type ToWorker =
   | { readonly kind: 'pod'; readonly pod: EnrolledPod; readonly netnsFd: number }
   /** Answered by `podGone` when listeners and connections are closed. */
   | { readonly kind: 'podRemoved'; readonly uid: string }
-  | ResourceMessage
+  /** In the form the wire brought them; every worker decodes its own copy. */
+  | { readonly kind: 'resources'; readonly update: ResourceUpdate }
   | { readonly kind: 'identity'; readonly identity: SpiffeId; readonly material: TlsMaterial }
   /** No certificate can be had now (`detail` says why), or the identity has no pod left. */
   | { readonly kind: 'identityGone'; readonly identity: SpiffeId; readonly detail: string }

@@ -1,6 +1,6 @@
 /**
- * Settings of the data plane as a worker sees them: the subset of the agent's configuration table that a thread needs,
- * fixed for the life of the worker. Structured-clone safe.
+ * Settings of the data plane as a worker sees them: the subset of the agent's configuration that a thread needs, fixed
+ * for the life of the worker. Survives the structured clone.
  */
 export interface WorkerSettings {
   readonly node: string;
@@ -12,10 +12,8 @@ export interface WorkerSettings {
   readonly forceEncryption: boolean;
   readonly logFormat: 'json' | 'plain';
   readonly accessLog: boolean;
-  /** How long a connection waits for its workload's announcement or certificate before it is refused. */
+  /** How long a connection waits for its pod's announcement or certificate before it is refused. */
   readonly readinessWaitMs: number;
-  readonly connectTimeoutMs: number;
-  readonly handshakeTimeoutMs: number;
   readonly poolMaxStreamsPerConnection: number;
   readonly poolIdleReleaseMs: number;
   readonly keepaliveEnabled: boolean;

@@ -1,0 +1,289 @@
+/**
+ * The outbound path: a connection of a local pod's application, redirected to port 15001.
+ *
+ *     accept -> original destination -> guard -> source workload -> decide -> open (tunnel | same node | plain) -> splice -> record
+ *
+ * One object per connection. Until the far side is open nothing is read from the application; its socket only tells when
+ * it breaks. A refusal resets the application's connection, and the reason stands in the record.
+ */
+import { AmbitError, unreachable } from '../../core/errors.ts';
+import { formatSocketAddress, isLoopback, type SocketAddress } from '../../core/ip.ts';
+import { PROXY_MARK, PROXY_PORTS } from '../../core/ports.ts';
+import type { TunnelOpenHandler } from '../../hbone/pool.ts';
+import { type Splice, type SpliceResult, spliceSockets, spliceTunnel } from '../../hbone/splice.ts';
+import type { Tunnel } from '../../hbone/tunnel.ts';
+import type { ChannelOwner } from '../../reactor/byte-channel.ts';
+import { type ConnectHandler, connectTcp } from '../../reactor/tcp-connect.ts';
+import type { TcpSocket } from '../../reactor/tcp-socket.ts';
+import { decideOutbound, type OutboundDecision } from '../route/outbound.ts';
+import type { Workload } from '../state/workload.ts';
+import { formatBaggage, formatForwarded, newTraceparent } from './baggage.ts';
+import type { ConnectionRecord, Cuttable, RecordFacts } from './connection-record.ts';
+import type { LocalPod } from './local-pod.ts';
+import { openSameNodeArrival, type SameNodeArrival } from './same-node.ts';
+import type { Wait, Waiting } from './wait-queue.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+type TunnelDecision = OutboundDecision & { readonly kind: 'tunnel' };
+
+export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelOpenHandler, Waiting, Cuttable {
+  readonly #worker: WorkerContext;
+  readonly #pod: LocalPod;
+  readonly #socket: TcpSocket;
+  readonly #client: SocketAddress;
+  readonly #target: SocketAddress;
+  readonly #acceptedAtMs: number;
+  #wait: Wait | undefined;
+  /** The dial or the tunnel request under way. */
+  #attempt: { cancel(): void } | undefined;
+  #record: ConnectionRecord | undefined;
+  /** The destination's record when both pods are ours. */
+  #arrival: SameNodeArrival | undefined;
+  #splice: Splice | undefined;
+  #ended = false;
+
+  static accept(worker: WorkerContext, pod: LocalPod, socket: TcpSocket): void {
+    new OutboundConnection(worker, pod, socket).#start();
+  }
+
+  private constructor(worker: WorkerContext, pod: LocalPod, socket: TcpSocket) {
+    this.#worker = worker;
+    this.#pod = pod;
+    this.#socket = socket;
+    this.#client = socket.remoteAddress;
+    this.#target = socket.originalDestination() ?? socket.localAddress;
+    this.#acceptedAtMs = worker.loop.nowMs;
+    socket.owner = this;
+  }
+
+  #start(): void {
+    if (isOwnListener(this.#target, this.#socket, this.#pod)) {
+      this.#refuse(new AmbitError('LOOP', `call to proxy port ${this.#target.port} of the pod itself`));
+      return;
+    }
+    this.#route();
+  }
+
+  #route(): void {
+    const source = this.#pod.findWorkload();
+    if (source === undefined) {
+      this.#waitFor(`workload ${this.#pod.pod.uid}`);
+      return;
+    }
+    const { state, routeSettings } = this.#worker;
+    const decision = decideOutbound(state, source, this.#client.ip, this.#target, routeSettings, Math.random);
+    switch (decision.kind) {
+      case 'tunnel':
+        this.#openTunnel(source, decision);
+        return;
+      case 'sameNode':
+        this.#openSameNode(source, decision);
+        return;
+      case 'plain':
+        this.#openPlain(source, decision);
+        return;
+      case 'refuse':
+        this.#refuse(decision.error);
+        return;
+      default:
+        unreachable(decision);
+        return;
+    }
+  }
+
+  #openTunnel(source: Workload, decision: TunnelDecision): void {
+    const { identities, pool } = this.#worker;
+    if (!identities.isReady(source.identity)) {
+      this.#waitFor(`identity ${source.identity}`);
+      return;
+    }
+    this.#open({
+      ...this.#commonFacts(decision.service),
+      path: 'hbone',
+      destination: decision.dial,
+      hboneAddress: decision.authority,
+      source: { workload: source, identity: source.identity },
+      target: { workload: decision.destination, identity: decision.destination.identity },
+    });
+    this.#attempt = pool.open(
+      {
+        sourceIdentity: source.identity,
+        expectedIdentities: decision.expectedIdentities,
+        dial: decision.dial,
+        netns: this.#pod.netns,
+        mark: PROXY_MARK,
+        clientIp: this.#client.ip,
+        tls: () => identities.client(source.identity),
+        authority: decision.authority,
+        headers: {
+          baggage: formatBaggage(source),
+          forwarded: formatForwarded(this.#client, decision.service?.hostname),
+          traceparent: newTraceparent(),
+        },
+      },
+      this,
+    );
+  }
+
+  #openSameNode(source: Workload, decision: OutboundDecision & { readonly kind: 'sameNode' }): void {
+    const target = this.#worker.pods.findByWorkload(decision.destination.uid);
+    if (target === undefined) {
+      this.#refuse(new AmbitError('UNKNOWN_WORKLOAD', 'the pod has just left this node'));
+      return;
+    }
+    const facts: RecordFacts = {
+      ...this.#commonFacts(decision.service),
+      path: 'same-node',
+      destination: decision.address,
+      hboneAddress: undefined,
+      source: { workload: source, identity: source.identity },
+      target: { workload: decision.destination, identity: decision.destination.identity },
+    };
+    this.#open(facts);
+    const arrival = openSameNodeArrival(this.#worker, target, facts, this);
+    this.#arrival = arrival;
+    if (arrival.error !== undefined) {
+      this.cut(arrival.error);
+      return;
+    }
+    this.#dial(decision.address, target, this.#client.ip);
+  }
+
+  #openPlain(source: Workload, decision: OutboundDecision & { readonly kind: 'plain' }): void {
+    this.#open({
+      ...this.#commonFacts(decision.service),
+      path: 'plaintext',
+      destination: decision.dial,
+      hboneAddress: undefined,
+      source: { workload: source, identity: undefined },
+      target: { workload: decision.destination, identity: undefined },
+    });
+    this.#dial(decision.dial, this.#pod, undefined);
+  }
+
+  #dial(to: SocketAddress, pod: LocalPod, from: SocketAddress['ip'] | undefined): void {
+    const options = { to, netns: pod.netns, mark: PROXY_MARK };
+    this.#attempt = connectTcp(this.#worker.loop, from === undefined ? options : { ...options, from }, this);
+  }
+
+  #commonFacts(service: RecordFacts['service']) {
+    return {
+      pod: this.#pod,
+      direction: 'outbound' as const,
+      client: this.#client,
+      originalDestination: this.#target,
+      service,
+    };
+  }
+
+  #open(facts: RecordFacts): void {
+    this.#record = this.#worker.recorder.open(facts, this);
+  }
+
+  onConnected(upstream: TcpSocket): void {
+    this.#attempt = undefined;
+    this.#watch(spliceSockets(this.#worker.loop, this.#socket, upstream, (result) => this.#onSpliced(result)));
+  }
+
+  onConnectFailed(error: AmbitError): void {
+    this.cut(error);
+  }
+
+  onOpen(tunnel: Tunnel): void {
+    this.#attempt = undefined;
+    this.#watch(spliceTunnel(this.#worker.loop, this.#socket, tunnel, (result) => this.#onSpliced(result)));
+  }
+
+  onRefused(error: AmbitError): void {
+    this.cut(error);
+  }
+
+  #watch(splice: Splice): void {
+    if (this.#ended) return;
+    this.#splice = splice;
+    this.#record?.watch(splice, true);
+    this.#arrival?.record?.watch(splice, true);
+  }
+
+  #onSpliced(result: SpliceResult): void {
+    this.#record?.watch(result, true);
+    this.#arrival?.record?.watch(result, true);
+    this.#finish(result.error);
+  }
+
+  onAwaited(): void {
+    this.#wait = undefined;
+    if (!this.#ended) this.#route();
+  }
+
+  onGivenUp(): void {
+    this.#wait = undefined;
+    const { identities } = this.#worker;
+    const source = this.#pod.findWorkload();
+    if (source === undefined) this.#refuse(new AmbitError('UNKNOWN_WORKLOAD', 'the pod has not been announced'));
+    else this.#refuse(identities.noCertificate(source.identity));
+  }
+
+  /** The application went away before anything was open. */
+  onBroken(errno: number): void {
+    this.cut(new AmbitError('CLIENT_GONE', 'the client closed before the connection was open', { errno }));
+  }
+
+  onReadable(): void {}
+
+  onWritable(): void {}
+
+  cut(error: AmbitError): void {
+    if (this.#ended) return;
+    if (this.#splice !== undefined) {
+      this.#splice.abort(error);
+      return;
+    }
+    if (this.#record === undefined) {
+      this.#refuse(error);
+      return;
+    }
+    this.#release();
+    this.#finish(error);
+  }
+
+  /** Ends a connection that has no record yet. */
+  #refuse(error: AmbitError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#release();
+    this.#worker.recorder.refuse({
+      source: this.#client,
+      destination: this.#target,
+      direction: 'outbound',
+      error,
+    });
+  }
+
+  #release(): void {
+    this.#wait?.cancel();
+    this.#attempt?.cancel();
+    this.#attempt = undefined;
+    this.#socket.abort();
+  }
+
+  #finish(error: AmbitError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { recorder } = this.#worker;
+    if (this.#record !== undefined) recorder.end(this.#record, error);
+    if (this.#arrival?.record !== undefined) recorder.end(this.#arrival.record, error);
+  }
+
+  #waitFor(key: string): void {
+    const { settings, waits } = this.#worker;
+    this.#wait = waits.add(key, this, this.#acceptedAtMs + settings.readinessWaitMs);
+  }
+}
+
+/** True for calls to the listeners of the pod itself: nothing may be carried from them to them. */
+function isOwnListener(target: SocketAddress, socket: TcpSocket, pod: LocalPod): boolean {
+  if (!PROXY_PORTS.has(target.port)) return false;
+  if (isLoopback(target.ip) || target.ip === socket.localAddress.ip) return true;
+  return pod.pod.ips.includes(target.ip) || formatSocketAddress(target) === formatSocketAddress(socket.localAddress);
+}

@@ -1,0 +1,34 @@
+/**
+ * The three listeners of a pod in one worker. All workers listen on the same ports (SO_REUSEPORT); the kernel spreads
+ * connections over them. Opening is atomic: either all three listen or none.
+ */
+import { HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from '../../core/ports.ts';
+import { listenTcp } from '../../reactor/tcp-listen.ts';
+import type { TcpSocket } from '../../reactor/tcp-socket.ts';
+import { HboneArrival } from './hbone-arrival.ts';
+import type { LocalPod } from './local-pod.ts';
+import { OutboundConnection } from './outbound.ts';
+import { PlaintextConnection } from './plaintext.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+/** Throws SYSTEM_CALL (a port that is taken) or NETNS. */
+export function openListeners(worker: WorkerContext, pod: LocalPod): void {
+  try {
+    listen(worker, pod, HBONE_PORT, (socket) => HboneArrival.accept(worker, pod, socket));
+    listen(worker, pod, INBOUND_PLAINTEXT_PORT, (socket) => PlaintextConnection.accept(worker, pod, socket));
+    listen(worker, pod, OUTBOUND_PORT, (socket) => OutboundConnection.accept(worker, pod, socket));
+  } catch (error) {
+    closeListeners(pod);
+    throw error;
+  }
+}
+
+export function closeListeners(pod: LocalPod): void {
+  for (const listener of pod.listeners.splice(0)) listener.close();
+}
+
+function listen(worker: WorkerContext, pod: LocalPod, port: number, onAccept: (socket: TcpSocket) => void): void {
+  // Tunnels are probed by HTTP/2 PING, applications' connections by TCP.
+  const keepAlive = port !== HBONE_PORT && worker.settings.keepaliveEnabled;
+  pod.listeners.push(listenTcp(worker.loop, { port, netns: pod.netns, reusePort: true, keepAlive }, onAccept));
+}

@@ -1,0 +1,48 @@
+/** The numbers of one worker besides traffic: its loop, its tunnels, its queues. Declared for exposition in agent/admin. */
+import type { WorkerGauge } from './messages.ts';
+import type { WorkerContext } from './worker-context.ts';
+
+export interface WorkerCounts {
+  readonly droppedLogLines: number;
+  readonly policyCuts: number;
+  readonly defects: number;
+}
+
+/** Reads and, for the maxima since the last reading, resets. */
+export function workerGauges(worker: WorkerContext, counts: WorkerCounts): WorkerGauge[] {
+  const { stats } = worker.loop;
+  const open = worker.recorder.openByDirection();
+  const pool = worker.pool.stats;
+  const server = worker.server.stats;
+  const gauges: WorkerGauge[] = [
+    gauge('istio_tcp_sockets_open', open.outbound, { reporter: 'source' }),
+    gauge('istio_tcp_sockets_open', open.inbound, { reporter: 'destination' }),
+    counter('ambit_worker_loop_turns', stats.turns),
+    counter('ambit_worker_loop_events', stats.events),
+    counter('ambit_worker_loop_busy_seconds', stats.busyMs / 1000),
+    gauge('ambit_worker_loop_turn_max_seconds', stats.maxTurnMs / 1000),
+    gauge('ambit_worker_loop_lag_max_seconds', stats.maxTimerLagMs / 1000),
+    gauge('ambit_worker_pods', worker.pods.size),
+    gauge('ambit_worker_waiting_connections', worker.waits.size),
+    gauge('ambit_tunnel_sessions', pool.sessions, { role: 'client' }),
+    gauge('ambit_tunnel_sessions', server.sessions, { role: 'server' }),
+    gauge('ambit_tunnel_streams', pool.streams, { role: 'client' }),
+    gauge('ambit_tunnel_streams', server.streams, { role: 'server' }),
+    counter('ambit_tunnel_dials', pool.dials),
+    counter('ambit_tunnel_dial_failures', pool.dialFailures),
+    counter('ambit_policy_cut_connections', counts.policyCuts),
+    counter('ambit_access_log_dropped_lines', counts.droppedLogLines),
+    counter('ambit_worker_defects', counts.defects),
+  ];
+  stats.maxTurnMs = 0;
+  stats.maxTimerLagMs = 0;
+  return gauges;
+}
+
+function gauge(name: string, value: number, labels: Record<string, string> = {}): WorkerGauge {
+  return { name, kind: 'gauge', labels, value };
+}
+
+function counter(name: string, value: number): WorkerGauge {
+  return { name, kind: 'counter', labels: {}, value };
+}

@@ -1,0 +1,274 @@
+/**
+ * Entry of a data plane worker thread: its own event loop, its own copy of the state, its own tunnels and counters. It
+ * does what the main thread's messages say (messages.ts) and decides everything about connections by itself.
+ */
+import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { AmbitError, toAmbitError, unreachable } from '../../core/errors.ts';
+import { logger } from '../../core/log.ts';
+import { TunnelPool } from '../../hbone/pool.ts';
+import { HboneServer } from '../../hbone/server.ts';
+import { EventLoop } from '../../reactor/loop.ts';
+import { NetworkNamespace } from '../../reactor/netns.ts';
+import { MeshState } from '../state/mesh-state.ts';
+import type { ResourceUpdate } from '../state/resource.ts';
+import { IdentityStore } from './identity-store.ts';
+import { InboundConnection } from './inbound.ts';
+import { LocalPod } from './local-pod.ts';
+import { LogWriter } from './log-writer.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
+import type { EnrolledPod } from './pod-capture.ts';
+import { closeListeners, openListeners } from './pod-listeners.ts';
+import { PodTable } from './pod-table.ts';
+import { PolicyRecheck } from './policy-recheck.ts';
+import { Recorder } from './recorder.ts';
+import { WaitQueue } from './wait-queue.ts';
+import type { WorkerContext } from './worker-context.ts';
+import { workerGauges } from './worker-gauges.ts';
+
+/** Connections of one worker that may wait for an announcement or a certificate at the same time. */
+const MAX_WAITING = 4096;
+const STANDARD_OUTPUT = 1;
+/** How often a draining worker looks whether its connections have ended. */
+const DRAIN_POLL_MS = 50;
+
+const log = logger('dataplane');
+
+class DataplaneWorker {
+  readonly #start: WorkerStart;
+  readonly #context: WorkerContext;
+  readonly #recheck: PolicyRecheck;
+  readonly #writer: LogWriter | undefined;
+  #defects = 0;
+  #draining = false;
+
+  constructor(start: WorkerStart) {
+    this.#start = start;
+    const { settings } = start;
+    const loop = EventLoop.open();
+    loop.onHandlerError = (error) => this.#onDefect(error);
+    const state = new MeshState();
+    const pods = new PodTable(state);
+    this.#writer = settings.accessLog ? new LogWriter(loop, STANDARD_OUTPUT) : undefined;
+    const recorder = new Recorder(loop, this.#writer, settings.logFormat);
+    const identities = new IdentityStore(
+      () => loop.nowMs,
+      (identity) => this.#tell({ kind: 'needIdentity', identity }),
+    );
+    this.#context = {
+      loop,
+      settings,
+      state,
+      routeSettings: {
+        outboundPolicy: settings.outboundPolicy,
+        forceEncryption: settings.forceEncryption,
+        isLocalPod: (uid) => pods.findByWorkload(uid) !== undefined,
+      },
+      pods,
+      identities,
+      pool: new TunnelPool(loop, {
+        maxStreamsPerSession: settings.poolMaxStreamsPerConnection,
+        idleReleaseMs: settings.poolIdleReleaseMs,
+      }),
+      server: new HboneServer<LocalPod>(loop, {
+        tls: (_local, pod) => identities.server(pod.identity),
+        trustDomain: settings.trustDomain,
+        onConnect: (request) => InboundConnection.accept(this.#context, request),
+        onRequestRefused: ({ remote, local, error }) =>
+          recorder.refuse({ source: remote, destination: local, direction: 'inbound', error }),
+        onSessionRefused: ({ remote, local, error }) =>
+          recorder.refuse({ source: remote, destination: local, direction: 'inbound', error }),
+      }),
+      recorder,
+      waits: new WaitQueue(loop, settings.readinessWaitMs, MAX_WAITING),
+    };
+    this.#recheck = new PolicyRecheck(loop, state, recorder);
+  }
+
+  async run(): Promise<void> {
+    const { loop } = this.#context;
+    const wakeUp = loop.openWakeUp(() => this.#readMessages());
+    this.#tell({ kind: 'ready', wakeUpFd: wakeUp.fd });
+    await loop.run();
+    wakeUp.close();
+    loop.close();
+    this.#start.port.close();
+  }
+
+  #tell(message: FromWorker): void {
+    this.#start.port.postMessage(message);
+  }
+
+  #readMessages(): void {
+    for (let next = receiveMessageOnPort(this.#start.port); next; next = receiveMessageOnPort(this.#start.port)) {
+      this.#handle(next.message);
+    }
+  }
+
+  #handle(message: ToWorker): void {
+    const { identities, recorder, waits } = this.#context;
+    switch (message.kind) {
+      case 'pod':
+        this.#addPod(message.pod, message.netnsFd);
+        return;
+      case 'podRemoved':
+        this.#removePod(message.uid);
+        return;
+      case 'resources':
+        this.#apply(message.update);
+        return;
+      case 'identity':
+        identities.put(message.identity, message.material);
+        this.#context.pool.drainIdentity(message.identity);
+        waits.wake(`identity ${message.identity}`);
+        return;
+      case 'identityGone':
+        identities.remove(message.identity, message.detail);
+        return;
+      case 'ticketKeys':
+        identities.setTicketKeys(message.keys);
+        return;
+      case 'collect':
+        this.#collect(message.request);
+        return;
+      case 'connections': {
+        const connections = recorder.views(this.#start.index);
+        this.#tell({ kind: 'connectionList', request: message.request, connections });
+        return;
+      }
+      case 'listening': {
+        const listening = (this.#context.pods.find(message.uid)?.listeners.length ?? 0) === 3;
+        this.#tell({ kind: 'listeningAnswer', request: message.request, listening });
+        return;
+      }
+      case 'drain':
+        this.#drain(message.graceMs);
+        return;
+      case 'stop':
+        this.#stop();
+        return;
+      default:
+        unreachable(message);
+        return;
+    }
+  }
+
+  #addPod(pod: EnrolledPod, netnsFd: number): void {
+    const { pods, state, settings } = this.#context;
+    if (this.#draining) {
+      this.#tell({ kind: 'podListening', uid: pod.uid, problem: DRAINING });
+      return;
+    }
+    if (pods.find(pod.uid) !== undefined) this.#closePod(pod.uid, 'the pod was enrolled again');
+    try {
+      const netns = NetworkNamespace.openPath(`/proc/self/fd/${netnsFd}`);
+      const local = new LocalPod(pod, netns, state, settings);
+      try {
+        openListeners(this.#context, local);
+      } catch (error) {
+        netns.close();
+        throw error;
+      }
+      pods.put(local);
+      this.#tell({ kind: 'podListening', uid: pod.uid });
+    } catch (error) {
+      const { code, message } = toAmbitError(error, 'NETNS');
+      this.#tell({ kind: 'podListening', uid: pod.uid, problem: { code, detail: message } });
+    }
+  }
+
+  #removePod(uid: string): void {
+    this.#closePod(uid, 'the pod was removed');
+    this.#tell({ kind: 'podGone', uid });
+  }
+
+  #closePod(uid: string, reason: string): void {
+    const { pods, recorder, server, pool } = this.#context;
+    const pod = pods.find(uid);
+    if (pod === undefined) return;
+    pod.gone = true;
+    closeListeners(pod);
+    pods.remove(uid);
+    for (const record of recorder.liveOf(pod)) record.owner.cut(new AmbitError('DRAINED', reason));
+    server.close(pod);
+    pool.drainIdentity(pod.identity);
+    pod.netns.close();
+  }
+
+  #apply(update: ResourceUpdate): void {
+    const { state, waits, pods } = this.#context;
+    const { changed } = state.apply(update);
+    if (!changed) return;
+    for (const pod of pods.all()) {
+      if (pod.findWorkload() !== undefined) waits.wake(`workload ${pod.pod.uid}`);
+    }
+    this.#recheck.schedule();
+  }
+
+  #collect(request: number): void {
+    const { recorder } = this.#context;
+    this.#tell({
+      kind: 'collected',
+      request,
+      metrics: {
+        worker: this.#start.index,
+        traffic: recorder.traffic(),
+        refused: recorder.refused(),
+        gauges: workerGauges(this.#context, {
+          droppedLogLines: this.#writer?.droppedLines ?? 0,
+          policyCuts: this.#recheck.cuts,
+          defects: this.#defects,
+        }),
+      },
+    });
+  }
+
+  /** First ask: no new connections, GOAWAY. Then tell: what is left at the deadline is cut and counted. */
+  #drain(graceMs: number): void {
+    const { loop, pods, pool, server, recorder } = this.#context;
+    this.#draining = true;
+    for (const pod of pods.all()) closeListeners(pod);
+    server.drain();
+    const deadlineMs = loop.nowMs + graceMs;
+    const look = (): void => {
+      if (recorder.liveCount > 0 && loop.nowMs < deadlineMs) {
+        loop.setTimer(DRAIN_POLL_MS, look);
+        return;
+      }
+      const cut = recorder.liveCount;
+      this.#cutAll('the agent stops');
+      pool.close();
+      server.close();
+      this.#writer?.flush();
+      this.#tell({ kind: 'drained', cut });
+    };
+    look();
+  }
+
+  #cutAll(reason: string): void {
+    for (const record of this.#context.recorder.live()) record.owner.cut(new AmbitError('DRAINED', reason));
+  }
+
+  #stop(): void {
+    const { pods, pool, server, loop, identities } = this.#context;
+    for (const pod of pods.all()) closeListeners(pod);
+    this.#cutAll('the agent stops');
+    pool.close();
+    server.close();
+    this.#recheck.close();
+    this.#writer?.close();
+    identities.close();
+    loop.stop();
+  }
+
+  /** An exception nobody expected belongs to one connection; the others go on. */
+  #onDefect(error: unknown): void {
+    this.#defects++;
+    log.error({ err: error, worker: this.#start.index }, 'defect in a handler');
+  }
+}
+
+const DRAINING = { code: 'DRAINED', detail: 'the agent is stopping' } as const;
+
+// The thread's data was put together by worker-handle.ts.
+const start: WorkerStart = workerData;
+await new DataplaneWorker(start).run();
