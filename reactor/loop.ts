@@ -212,7 +212,7 @@ export class EventLoop {
     const deadlineMs = this.#timers.nextDeadlineMs;
     if (deadlineMs !== Number.POSITIVE_INFINITY) {
       const untilTimerMs = Math.ceil(deadlineMs - performance.now());
-      if (untilTimerMs < waitMs) waitMs = untilTimerMs < 0 ? 0 : untilTimerMs;
+      if (untilTimerMs < waitMs) waitMs = Math.max(untilTimerMs, 0);
     }
     return waitMs;
   }

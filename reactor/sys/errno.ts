@@ -21,6 +21,7 @@ export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const ENFILE = 23;
 export const EMFILE = 24;
+export const EPIPE = 32;
 export const EPROTO = 71;
 export const ENOPROTOOPT = 92;
 export const EAFNOSUPPORT = 97;

@@ -1,41 +1,357 @@
+/**
+ * TLS 1.3 over a TcpSocket, as a ByteChannel: OpenSSL reads and writes the descriptor itself, the loop tells when.
+ *
+ *   handshaking --done--> secure --close_notify received--> secure, reads give 0
+ *        \--failure or time limit--> closed
+ *
+ * OpenSSL reads ahead, so bytes can wait inside it while the descriptor is silent: whenever the owner wants to read and
+ * something is left inside, the event is repeated in the next turn. The chain of the peer was verified against the roots of
+ * the context before `onSecure`; whose identity it is, is the owner's question. A client is secure before the server has
+ * judged its certificate: a refusal arrives later, as a failed read.
+ */
 import { AmbitError } from '../../core/errors.ts';
 import type { Arena } from '../arena.ts';
-import { type ByteChannel, type ChannelOwner, NO_OWNER } from '../byte-channel.ts';
-import type { EventLoop } from '../loop.ts';
+import { type ByteChannel, type ChannelOwner, NO_OWNER, READABLE, WOULD_BLOCK, WRITABLE } from '../byte-channel.ts';
+import type { EventLoop, Timer, TurnTask } from '../loop.ts';
+import { EAGAIN, ECONNRESET, EPIPE, EPROTO, errno, errnoName } from '../sys/errno.ts';
+import { forgetSessions, takeSessions } from '../sys/openssl-callbacks.ts';
+import { drainErrors, verifyReason } from '../sys/openssl-errors.ts';
+import {
+  SSL_ERROR_SSL,
+  SSL_ERROR_SYSCALL,
+  SSL_ERROR_WANT_READ,
+  SSL_ERROR_WANT_WRITE,
+  SSL_ERROR_ZERO_RETURN,
+  ssl,
+} from '../sys/openssl-library.ts';
 import type { TcpSocket } from '../tcp-socket.ts';
 import type { TlsContext } from './context.ts';
+import * as facts from './facts.ts';
 import type { TlsSession } from './session.ts';
 
 export interface TlsHandshake {
   readonly timeoutMs: number;
+  /** Once, from a later turn than the constructor's. */
   onSecure(connection: TlsConnection): void;
-  /** TLS_HANDSHAKE with the reason, or TLS_TIMEOUT; the socket is closed already. */
+  /** Once instead of `onSecure`: TLS_HANDSHAKE with the reason, or TLS_TIMEOUT; connection and socket are closed already. */
   onHandshakeFailed(error: AmbitError): void;
+  /** Client: tried when it belongs to the scope of the context; otherwise, or when the server declines, a full handshake. */
   readonly resume?: TlsSession;
 }
-export class TlsConnection implements ByteChannel {
+
+const EOF_REASON = 'unexpected eof while reading';
+/** Largest plaintext of a record (RFC 8446 section 5.1); OpenSSL seals one at a time. */
+const RECORD_BYTES = 16_384;
+const NOT_ENDED = 1;
+
+export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   readonly tcp: TcpSocket;
   owner: ChannelOwner = NO_OWNER;
-  closed = false;
-  readonly alpn: string = '';
-  readonly group: string = '';
-  readonly resumed: boolean = false;
+  /** Application protocol that was agreed on, empty when none. Valid from `onSecure` on, like the next two. */
+  alpn = '';
+  /** Key exchange group, for example `X25519MLKEM768`. */
+  group = '';
+  resumed = false;
+  /** Client: told about each session ticket; they arrive with the first reads after the handshake. */
   onSession: ((session: TlsSession) => void) | undefined = undefined;
-  constructor(_loop: EventLoop, socket: TcpSocket, _context: TlsContext, _handshake: TlsHandshake) {
+  /** Why a read or write failed with -EPROTO, in OpenSSL's words. */
+  failureReason = '';
+
+  readonly #loop: EventLoop;
+  readonly #context: TlsContext;
+  #ssl: number;
+  #handshake: TlsHandshake | undefined;
+  #timer: Timer | undefined;
+  #interest = 0;
+  /** What OpenSSL itself waits for beyond the owner's wishes (key updates, close_notify). */
+  #ownInterest = 0;
+  /** The last read found everything empty; nothing is left inside OpenSSL. */
+  #drained = true;
+  /** The event for bytes left inside is queued. */
+  #repeatQueued = false;
+  /** Bytes of the write that OpenSSL has sealed partly; the next one must not be shorter. */
+  #unfinishedWrite = 0;
+  /** How reading ended for good (0 or -errno), repeated by every later read. */
+  #readEnd = NOT_ENDED;
+  #shutdownWanted = false;
+  #shutdownSent = false;
+
+  /** Takes the socket over and starts the handshake in the role of the context. Throws CLOSED or USAGE for wrong use. */
+  constructor(loop: EventLoop, socket: TcpSocket, context: TlsContext, handshake: TlsHandshake) {
+    if (socket.closed) throw new AmbitError('CLOSED', 'TLS on a closed socket');
     this.tcp = socket;
-    throw new AmbitError('USAGE', 'not there yet');
+    this.#loop = loop;
+    this.#context = context;
+    this.#handshake = handshake;
+    this.#ssl = context.openConnection();
+    if (ssl.SSL_set_fd(this.#ssl, socket.fd) !== 1) {
+      context.closeConnection(this.#ssl);
+      throw new AmbitError('SYSTEM_CALL', `SSL_set_fd: ${drainErrors()}`);
+    }
+    if (context.role === 'client') {
+      ssl.SSL_set_connect_state(this.#ssl);
+      takeSessions(this.#ssl, (session) => this.onSession?.(facts.encodeSession(session, context.scope)));
+      if (handshake.resume !== undefined) facts.offerSession(this.#ssl, handshake.resume, context.scope);
+    } else ssl.SSL_set_accept_state(this.#ssl);
+    this.#timer = loop.setTimer(handshake.timeoutMs, () =>
+      this.#failHandshake(new AmbitError('TLS_TIMEOUT', `no TLS handshake within ${handshake.timeoutMs} ms`)),
+    );
+    socket.owner = this;
+    socket.setInterest(context.role === 'client' ? WRITABLE : READABLE);
   }
+
+  get closed(): boolean {
+    return this.#ssl === 0;
+  }
+
+  /** The peer's certificates as DER, leaf first; after a resumption only the leaf. Encoded anew at each call: keep the result. */
   peerCertificates(): Uint8Array[] {
-    return [];
+    return facts.peerCertificates(this.#open(), this.#context.role);
   }
-  read(_arena: Arena, _offset: number, _length: number): number {
-    return -11;
+
+  read(arena: Arena, offset: number, length: number): number {
+    const address = arena.addressOf(offset, length);
+    const pointer = this.#secure();
+    if (length < 1) throw new AmbitError('USAGE', 'a read needs room for at least one byte');
+    if (this.#readEnd !== NOT_ENDED) return this.#readEnd;
+    let total = 0;
+    while (total < length) {
+      const count = ssl.SSL_read(pointer, address + total, length - total);
+      if (count <= 0) {
+        const result = this.#failed(count, READABLE);
+        this.#drained = result === WOULD_BLOCK || total === 0;
+        if (result !== WOULD_BLOCK) this.#readEnd = result;
+        return total > 0 ? total : result;
+      }
+      total += count;
+      this.#drained = ssl.SSL_has_pending(pointer) === 0;
+      if (this.#drained) break;
+    }
+    return total;
   }
-  write(_arena: Arena, _offset: number, _length: number): number {
-    return -11;
+
+  write(arena: Arena, offset: number, length: number): number {
+    const address = arena.addressOf(offset, length);
+    const pointer = this.#secure();
+    if (length < this.#unfinishedWrite || this.#shutdownWanted) throw this.#writeMisuse(length);
+    let total = 0;
+    while (total < length) {
+      const count = ssl.SSL_write(pointer, address + total, length - total);
+      if (count <= 0) {
+        const result = this.#failed(count, WRITABLE);
+        if (result === WOULD_BLOCK) this.#unfinishedWrite = Math.min(length - total, RECORD_BYTES);
+        return total > 0 ? total : result;
+      }
+      total += count;
+      this.#unfinishedWrite = 0;
+    }
+    return total;
   }
-  setInterest(_interest: number): void {}
-  shutdownWrite(): void {}
-  close(): void {}
-  abort(): void {}
+
+  setInterest(interest: number): void {
+    this.#open();
+    if (interest === this.#interest) return;
+    this.#interest = interest;
+    if (this.#handshake !== undefined) return;
+    this.tcp.setInterest(interest | this.#ownInterest);
+    if ((interest & READABLE) !== 0 && !this.#drained) this.#queueRepeat();
+  }
+
+  shutdownWrite(): void {
+    if (this.#ssl === 0 || this.#shutdownWanted) return;
+    this.#shutdownWanted = true;
+    if (this.#handshake === undefined) this.#sendShutdown();
+  }
+
+  close(): void {
+    if (this.#ssl === 0) return;
+    if (this.#handshake === undefined) this.#sendShutdown();
+    this.#release();
+    this.tcp.close();
+  }
+
+  abort(): void {
+    if (this.#ssl === 0) return;
+    this.#release();
+    this.tcp.abort();
+  }
+
+  /** For the socket below. */
+  onReadable(): void {
+    if (this.#handshake !== undefined) {
+      this.#advanceHandshake(this.#handshake);
+      return;
+    }
+    if ((this.#ownInterest & READABLE) !== 0) {
+      this.#setOwnInterest(0);
+      if ((this.#interest & WRITABLE) !== 0) this.owner.onWritable();
+    }
+    if (this.#ssl !== 0 && (this.#interest & READABLE) !== 0) this.#deliver();
+  }
+
+  /** For the socket below. */
+  onWritable(): void {
+    if (this.#handshake !== undefined) {
+      this.#advanceHandshake(this.#handshake);
+      return;
+    }
+    if ((this.#ownInterest & WRITABLE) !== 0) {
+      this.#setOwnInterest(0);
+      if (this.#shutdownWanted) this.#sendShutdown();
+      // A read that waited for room to answer a key update goes on now.
+      if ((this.#interest & READABLE) !== 0) this.#deliver();
+    }
+    if (this.#ssl !== 0 && (this.#interest & WRITABLE) !== 0) this.owner.onWritable();
+  }
+
+  /** For the socket below. */
+  onBroken(number: number): void {
+    if (this.#handshake !== undefined) this.#failHandshake(this.#brokenHandshake(number));
+    else this.owner.onBroken(number);
+  }
+
+  /** For the loop: the repeated event for bytes that wait inside OpenSSL. */
+  runAtTurnEnd(): void {
+    this.#repeatQueued = false;
+    if (this.#ssl !== 0 && !this.#drained && (this.#interest & READABLE) !== 0) this.#deliver();
+  }
+
+  #deliver(): void {
+    this.owner.onReadable();
+    if (this.#ssl !== 0 && !this.#drained && (this.#interest & READABLE) !== 0) this.#queueRepeat();
+  }
+
+  #queueRepeat(): void {
+    if (this.#repeatQueued) return;
+    this.#repeatQueued = true;
+    this.#loop.atNextTurn(this);
+  }
+
+  #setOwnInterest(interest: number): void {
+    if (interest === this.#ownInterest) return;
+    this.#ownInterest = interest;
+    this.tcp.setInterest(this.#interest | interest);
+  }
+
+  #advanceHandshake(handshake: TlsHandshake): void {
+    const result = ssl.SSL_do_handshake(this.#ssl);
+    if (result === 1) {
+      this.#becomeSecure(handshake);
+      return;
+    }
+    const number = errno();
+    const kind = ssl.SSL_get_error(this.#ssl, result);
+    if (kind === SSL_ERROR_WANT_READ) this.tcp.setInterest(READABLE);
+    else if (kind === SSL_ERROR_WANT_WRITE) this.tcp.setInterest(READABLE | WRITABLE);
+    else this.#failHandshake(this.#brokenHandshake(kind === SSL_ERROR_SYSCALL ? number : 0));
+  }
+
+  #becomeSecure(handshake: TlsHandshake): void {
+    this.resumed = ssl.SSL_session_reused(this.#ssl) === 1;
+    if (this.resumed && facts.peerCertificateExpired(this.#ssl)) {
+      this.#failHandshake(new AmbitError('TLS_HANDSHAKE', 'resumed session: certificate has expired'));
+      return;
+    }
+    this.#handshake = undefined;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.alpn = facts.agreedProtocol(this.#ssl);
+    this.group = facts.agreedGroup(this.#ssl);
+    this.#drained = ssl.SSL_has_pending(this.#ssl) === 0;
+    handshake.onSecure(this);
+    if (this.#ssl === 0) return;
+    this.tcp.setInterest(this.#interest | this.#ownInterest);
+    if (!this.#drained && (this.#interest & READABLE) !== 0) this.#queueRepeat();
+    if (this.#shutdownWanted) this.#sendShutdown();
+  }
+
+  #brokenHandshake(number: number): AmbitError {
+    const verification = verifyReason(ssl.SSL_get_verify_result(this.#ssl));
+    const reason = drainErrors();
+    const parts = [reason, reason.includes('verify failed') ? verification : undefined].filter(Boolean);
+    if (parts.length === 0) parts.push(number === 0 ? 'the peer closed the connection' : errnoName(number));
+    return new AmbitError('TLS_HANDSHAKE', parts.join(': '), number === 0 ? {} : { errno: number });
+  }
+
+  #failHandshake(error: AmbitError): void {
+    const handshake = this.#handshake;
+    if (handshake === undefined) return;
+    drainErrors();
+    this.#release();
+    this.tcp.shutdownWrite();
+    this.tcp.close();
+    handshake.onHandshakeFailed(error);
+  }
+
+  /** Classifies a failed SSL_read or SSL_write; `wanted` is what the owner waits for itself after WOULD_BLOCK. */
+  #failed(result: number, wanted: number): number {
+    const number = errno();
+    let kind = ssl.SSL_get_error(this.#ssl, result);
+    let reason = '';
+    if (kind === SSL_ERROR_SSL) {
+      // Asked again with the queue empty: had somebody else left an error there, this call would only have to wait.
+      reason = drainErrors();
+      const again = ssl.SSL_get_error(this.#ssl, result);
+      if (again === SSL_ERROR_WANT_READ || again === SSL_ERROR_WANT_WRITE) kind = again;
+    }
+    if (kind === SSL_ERROR_WANT_READ) {
+      if (wanted === WRITABLE) this.#setOwnInterest(READABLE);
+      return WOULD_BLOCK;
+    }
+    if (kind === SSL_ERROR_WANT_WRITE) {
+      if (wanted === READABLE) this.#setOwnInterest(WRITABLE);
+      return WOULD_BLOCK;
+    }
+    if (kind === SSL_ERROR_ZERO_RETURN) return wanted === READABLE ? 0 : -EPIPE;
+    if (reason === EOF_REASON) {
+      // The peer ended TCP without close_notify: what is missing is unknown, so it counts as a reset.
+      this.failureReason = reason;
+      return -ECONNRESET;
+    }
+    this.failureReason = reason === '' ? errnoName(number) : reason;
+    return reason === '' && number !== EAGAIN && number !== 0 ? -number : -EPROTO;
+  }
+
+  #writeMisuse(length: number): AmbitError {
+    return new AmbitError(
+      'USAGE',
+      this.#shutdownWanted
+        ? 'write after shutdownWrite'
+        : `write of ${length} bytes although ${this.#unfinishedWrite} were sealed`,
+    );
+  }
+
+  #sendShutdown(): void {
+    if (this.#shutdownSent) return;
+    const result = ssl.SSL_shutdown(this.#ssl);
+    if (result < 0 && ssl.SSL_get_error(this.#ssl, result) === SSL_ERROR_WANT_WRITE) {
+      this.#setOwnInterest(WRITABLE);
+      return;
+    }
+    drainErrors();
+    this.#shutdownSent = true;
+    this.tcp.shutdownWrite();
+  }
+
+  #release(): void {
+    const pointer = this.#ssl;
+    this.#ssl = 0;
+    this.#handshake = undefined;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.owner = NO_OWNER;
+    this.onSession = undefined;
+    if (this.#context.role === 'client') forgetSessions(pointer);
+    this.#context.closeConnection(pointer);
+  }
+
+  #open(): number {
+    if (this.#ssl === 0) throw new AmbitError('CLOSED', 'TLS connection used after it was closed');
+    return this.#ssl;
+  }
+
+  #secure(): number {
+    if (this.#handshake !== undefined) throw new AmbitError('USAGE', 'TLS connection used before its handshake ended');
+    return this.#open();
+  }
 }
