@@ -100,6 +100,13 @@ export const ERROR_TABLE = {
     'The peer exceeded a limit of docs/LIMITS.md; the connection was closed.',
   ),
   H2_GOAWAY: row('peer', true, 'CONNECT', 'info', 'The peer is going away; new streams open on a new connection.'),
+  SESSION_LIMIT: row(
+    'peer',
+    true,
+    'CONNECT',
+    'warn',
+    'A limit of docs/LIMITS.md on sessions or handshakes was reached; the connection was closed.',
+  ),
   STREAM_REFUSED: row(
     'peer',
     true,
@@ -241,6 +248,11 @@ export const ERROR_TABLE = {
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;
+
+/** For codes that crossed a thread or a socket. */
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(ERROR_TABLE, text);
+}
 
 /** Every failure the project raises on purpose. `detail` names the particulars (never secrets, never raw peer bytes). */
 export class AmbitError extends Error {

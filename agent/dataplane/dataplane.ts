@@ -1,0 +1,262 @@
+/**
+ * The data plane as the main thread sees it: N workers that all hold the same state, identities and pods. It keeps what a
+ * replacement needs to catch up (encoded resources, certificates, namespaces), so that a worker that dies is replaced
+ * and the others never notice.
+ */
+import { randomBytes } from 'node:crypto';
+import { AmbitError, type ErrorCode, isErrorCode } from '../../core/errors.ts';
+import { logger } from '../../core/log.ts';
+import type { SpiffeId } from '../../core/spiffe.ts';
+import { NetworkNamespace } from '../../reactor/netns.ts';
+import type { TlsMaterial } from '../../reactor/tls/context.ts';
+import type { ResourceUpdate } from '../state/resource.ts';
+import type { FromWorker, LiveConnectionView, MessageProblem, ToWorker, WorkerMetrics } from './messages.ts';
+import type { EnrolledPod, PodCapture } from './pod-capture.ts';
+import { ResourceLog } from './resource-log.ts';
+import { type WorkerEvents, WorkerHandle } from './worker-handle.ts';
+import type { WorkerSettings } from './worker-settings.ts';
+
+const log = logger('dataplane');
+
+/** Opening listeners takes milliseconds; this bounds a worker that hangs. */
+const LISTEN_TIMEOUT_MS = 10_000;
+const TICKET_KEY_BYTES = 80;
+/** A worker that dies again and again is not restarted faster than this. */
+const RESTART_DELAY_MS = 100;
+
+export interface DataplaneOptions {
+  readonly workers: number;
+  readonly settings: WorkerSettings;
+  /** A connection waits for this identity's certificate. */
+  readonly onNeedIdentity: (identity: SpiffeId) => void;
+}
+
+interface CapturedPod {
+  readonly pod: EnrolledPod;
+  readonly netns: NetworkNamespace;
+}
+
+/** Workers that have not answered yet, and what to do when all have or one refused. */
+interface Pending {
+  readonly waiting: Set<number>;
+  readonly settle: (problem: MessageProblem | undefined) => void;
+}
+
+export class Dataplane implements PodCapture, WorkerEvents {
+  readonly #options: DataplaneOptions;
+  readonly #workers: WorkerHandle[] = [];
+  readonly #pods = new Map<string, CapturedPod>();
+  readonly #identities = new Map<SpiffeId, TlsMaterial>();
+  readonly #resources = new ResourceLog();
+  readonly #listening = new Map<string, Pending>();
+  readonly #leaving = new Map<string, Pending>();
+  readonly #ticketKeys = randomBytes(TICKET_KEY_BYTES);
+  #drained: Pending | undefined;
+  #cut = 0;
+  #restarts = 0;
+  #stopping = false;
+  #podsStarted = 0;
+  #podsStopped = 0;
+  readonly #ready: Promise<void>;
+  readonly #unready: Pending;
+
+  constructor(options: DataplaneOptions) {
+    this.#options = options;
+    let settleReady: () => void = () => {};
+    this.#ready = new Promise((resolve) => {
+      settleReady = resolve;
+    });
+    this.#unready = { waiting: new Set(Array.from({ length: options.workers }, (_, i) => i)), settle: settleReady };
+    for (let index = 0; index < options.workers; index++) this.#startWorker(index);
+  }
+
+  /** Resolves when every worker's loop runs. */
+  get ready(): Promise<void> {
+    return this.#ready;
+  }
+
+  get counts(): { restarts: number; podsStarted: number; podsStopped: number } {
+    return { restarts: this.#restarts, podsStarted: this.#podsStarted, podsStopped: this.#podsStopped };
+  }
+
+  pods(): EnrolledPod[] {
+    return Array.from(this.#pods.values(), ({ pod }) => pod);
+  }
+
+  async addPod(pod: EnrolledPod, netnsFd: number): Promise<void> {
+    const netns = NetworkNamespace.openPath(`/proc/self/fd/${netnsFd}`);
+    const known = this.#pods.get(pod.uid);
+    if (known !== undefined) {
+      if (isSameNamespace(known.netns, netns) && (await this.isListening(pod.uid))) {
+        netns.close();
+        return;
+      }
+      await this.removePod(pod.uid);
+    }
+    this.#pods.set(pod.uid, { pod, netns });
+    const problem = await this.#everyWorker(this.#listening, pod.uid, { kind: 'pod', pod, netnsFd: netns.fd });
+    if (problem === undefined) {
+      this.#podsStarted++;
+      return;
+    }
+    await this.removePod(pod.uid);
+    throw new AmbitError(toCode(problem.code), problem.detail);
+  }
+
+  async removePod(uid: string): Promise<void> {
+    const known = this.#pods.get(uid);
+    if (known === undefined) return;
+    this.#pods.delete(uid);
+    await this.#everyWorker(this.#leaving, uid, { kind: 'podRemoved', uid });
+    known.netns.close();
+    this.#podsStopped++;
+  }
+
+  async isListening(uid: string): Promise<boolean> {
+    if (!this.#pods.has(uid)) return false;
+    const answers = await Promise.all(this.#workers.map((worker) => worker.isListening(uid)));
+    return answers.every((listening) => listening);
+  }
+
+  /** Gives resources to every worker, now and to those that replace them. */
+  applyResources(update: ResourceUpdate): void {
+    this.#resources.record(update);
+    this.#broadcast({ kind: 'resources', update });
+  }
+
+  putIdentity(identity: SpiffeId, material: TlsMaterial): void {
+    this.#identities.set(identity, material);
+    this.#broadcast({ kind: 'identity', identity, material });
+  }
+
+  /** `detail`: why there is no certificate; empty when nobody needs the identity any more. */
+  removeIdentity(identity: SpiffeId, detail: string): void {
+    this.#identities.delete(identity);
+    this.#broadcast({ kind: 'identityGone', identity, detail });
+  }
+
+  async collect(): Promise<WorkerMetrics[]> {
+    const answers = await Promise.all(this.#workers.map((worker) => worker.collect()));
+    return answers.filter((answer) => answer !== undefined);
+  }
+
+  async connections(): Promise<LiveConnectionView[]> {
+    return (await Promise.all(this.#workers.map((worker) => worker.connections()))).flat();
+  }
+
+  /** Ends all connections, those that do not end by themselves after `graceMs` by force; returns how many were cut. */
+  async drain(graceMs: number): Promise<number> {
+    this.#stopping = true;
+    this.#cut = 0;
+    await new Promise<void>((resolve) => {
+      const waiting = new Set(this.#workers.map((worker) => worker.index));
+      const overdue = setTimeout(resolve, graceMs + LISTEN_TIMEOUT_MS);
+      this.#drained = {
+        waiting,
+        settle: () => {
+          clearTimeout(overdue);
+          resolve();
+        },
+      };
+      this.#broadcast({ kind: 'drain', graceMs });
+    });
+    return this.#cut;
+  }
+
+  /** Ends the workers and releases every namespace. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all(this.#workers.map((worker) => worker.stop()));
+    for (const { netns } of this.#pods.values()) netns.close();
+    this.#pods.clear();
+  }
+
+  onMessage(worker: WorkerHandle, message: FromWorker): void {
+    switch (message.kind) {
+      case 'ready':
+        answered(this.#unready, worker.index, undefined);
+        return;
+      case 'podListening':
+        this.#answeredFor(this.#listening, message.uid, worker.index, message.problem);
+        return;
+      case 'podGone':
+        this.#answeredFor(this.#leaving, message.uid, worker.index, undefined);
+        return;
+      case 'needIdentity':
+        this.#options.onNeedIdentity(message.identity);
+        return;
+      case 'drained':
+        this.#cut += message.cut;
+        if (this.#drained !== undefined) answered(this.#drained, worker.index, undefined);
+        return;
+      default:
+        // Answers to questions end in the handle.
+        return;
+    }
+  }
+
+  onDied(worker: WorkerHandle, error: Error | undefined): void {
+    log.error({ worker: worker.index, err: error }, 'a data plane worker died and is replaced');
+    for (const [uid] of this.#leaving) this.#answeredFor(this.#leaving, uid, worker.index, undefined);
+    if (this.#drained !== undefined) answered(this.#drained, worker.index, undefined);
+    if (this.#stopping) return;
+    this.#restarts++;
+    setTimeout(() => this.#startWorker(worker.index), RESTART_DELAY_MS);
+  }
+
+  /** Starts a worker and tells it everything the others know; messages wait until its loop runs. */
+  #startWorker(index: number): void {
+    if (this.#stopping) return;
+    const worker = new WorkerHandle(index, this.#options.settings, this);
+    this.#workers[index] = worker;
+    worker.send({ kind: 'ticketKeys', keys: this.#ticketKeys });
+    for (const [identity, material] of this.#identities) worker.send({ kind: 'identity', identity, material });
+    for (const update of this.#resources.replay()) worker.send({ kind: 'resources', update });
+    for (const { pod, netns } of this.#pods.values()) worker.send({ kind: 'pod', pod, netnsFd: netns.fd });
+  }
+
+  #broadcast(message: ToWorker): void {
+    for (const worker of this.#workers) worker.send(message);
+  }
+
+  async #everyWorker(
+    pending: Map<string, Pending>,
+    uid: string,
+    message: ToWorker,
+  ): Promise<MessageProblem | undefined> {
+    const problem = await new Promise<MessageProblem | undefined>((resolve) => {
+      const overdue = setTimeout(resolve, LISTEN_TIMEOUT_MS, {
+        code: 'SYSTEM_CALL',
+        detail: 'a data plane worker did not answer',
+      });
+      pending.set(uid, {
+        waiting: new Set(this.#workers.map((worker) => worker.index)),
+        settle: (found) => {
+          clearTimeout(overdue);
+          resolve(found);
+        },
+      });
+      this.#broadcast(message);
+    });
+    pending.delete(uid);
+    return problem;
+  }
+
+  #answeredFor(pending: Map<string, Pending>, uid: string, index: number, problem: MessageProblem | undefined): void {
+    const entry = pending.get(uid);
+    if (entry !== undefined) answered(entry, index, problem);
+  }
+}
+
+function answered(pending: Pending, index: number, problem: MessageProblem | undefined): void {
+  pending.waiting.delete(index);
+  if (problem !== undefined || pending.waiting.size === 0) pending.settle(problem);
+}
+
+function isSameNamespace(a: NetworkNamespace, b: NetworkNamespace): boolean {
+  return a.inode === b.inode && a.device === b.device;
+}
+
+function toCode(code: string): ErrorCode {
+  return isErrorCode(code) ? code : 'SYSTEM_CALL';
+}
