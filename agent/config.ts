@@ -4,6 +4,7 @@
  * `docs/CONFIGURATION.md`. Reading is pure and reports every mistake at once.
  */
 import { availableParallelism, hostname } from 'node:os';
+import { DEFAULT_EXCLUDED_NAMESPACES } from '../core/enrolment/eligibility.ts';
 import { AmbitError } from '../core/errors.ts';
 import { parseAuthority } from '../core/ip.ts';
 
@@ -30,6 +31,10 @@ function text(value: string): Parsed<string> {
 
 function optionalText(value: string): Parsed<string | undefined> {
   return ok(value === '' ? undefined : value);
+}
+
+function names(value: string): Parsed<readonly string[]> {
+  return ok(value.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()])));
 }
 
 function boolean(value: string): Parsed<boolean> {
@@ -214,11 +219,17 @@ export const SETTINGS = {
     default: () => undefined,
     documentation: 'YAML file with workloads, services and policies, read at start.',
   }),
-  podSource: setting<'cni' | 'none'>({
+  podSource: setting<string | undefined>({
     env: ['AMBIT_POD_SOURCE'],
-    parse: oneOf('cni', 'none'),
-    default: () => 'cni',
-    documentation: 'Where pods come from: the CNI plugin, or none (dedicated mode).',
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'Folder with Kubernetes YAML that tells labels and service accounts of pods. Unset: no enrolment.',
+  }),
+  excludedNamespaces: setting<readonly string[]>({
+    env: ['AMBIT_EXCLUDED_NAMESPACES'],
+    parse: names,
+    default: () => DEFAULT_EXCLUDED_NAMESPACES,
+    documentation: 'Namespaces whose pods are never enrolled, separated by commas.',
   }),
   readinessWaitMs: setting({
     env: ['AMBIT_READINESS_WAIT'],
@@ -321,7 +332,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   return {
     ...settings,
     ...(flags.config === undefined ? {} : { localConfigPath: flags.config }),
-    ...(dedicated === undefined ? {} : { dedicated, podSource: 'none' }),
+    ...(dedicated === undefined ? {} : { dedicated, podSource: undefined }),
     ...(flags.identityDir === undefined ? {} : { identityDirectory: flags.identityDir }),
     capture: flags.capture ?? false,
   };

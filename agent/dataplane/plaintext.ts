@@ -9,7 +9,8 @@
 import { AmbitError } from '../../core/errors.ts';
 import type { SocketAddress } from '../../core/ip.ts';
 import { PROXY_MARK, PROXY_PORTS } from '../../core/ports.ts';
-import { type Splice, type SpliceResult, spliceSockets } from '../../hbone/splice.ts';
+import type { Splice, SpliceResult } from '../../hbone/splice.ts';
+import { spliceSockets } from '../../hbone/splice-sockets.ts';
 import type { ChannelOwner } from '../../reactor/byte-channel.ts';
 import { type ConnectAttempt, type ConnectHandler, connectTcp } from '../../reactor/tcp-connect.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';

@@ -30,5 +30,13 @@ export function closeListeners(pod: LocalPod): void {
 function listen(worker: WorkerContext, pod: LocalPod, port: number, onAccept: (socket: TcpSocket) => void): void {
   // Tunnels are probed by HTTP/2 PING, applications' connections by TCP.
   const keepAlive = port !== HBONE_PORT && worker.settings.keepaliveEnabled;
-  pod.listeners.push(listenTcp(worker.loop, { port, netns: pod.netns, reusePort: true, keepAlive }, onAccept));
+  const accept = (socket: TcpSocket): void => {
+    try {
+      onAccept(socket);
+    } catch (error) {
+      socket.abort();
+      throw error;
+    }
+  };
+  pod.listeners.push(listenTcp(worker.loop, { port, netns: pod.netns, reusePort: true, keepAlive }, accept));
 }
