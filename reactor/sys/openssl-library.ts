@@ -145,5 +145,8 @@ export const SESSION_CACHE_CLIENT_CALLBACK = 0x301;
 export const OP_NO_TICKET = 0x4000;
 export const OP_CIPHER_SERVER_PREFERENCE = 0x400000;
 export const OP_NO_RENEGOTIATION = 0x40000000;
+/** Certificate compression (RFC 8879), each direction: OpenSSL would run Brotli anew in every handshake. */
+export const OP_NO_TX_CERTIFICATE_COMPRESSION = 2 ** 32;
+export const OP_NO_RX_CERTIFICATE_COMPRESSION = 2 ** 33;
 export const TLSEXT_ERR_OK = 0;
 export const TLSEXT_ERR_ALERT_FATAL = 2;

@@ -23,6 +23,12 @@ const CIPHER_SUITES = 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256';
 const DEFAULT_GROUPS = '?*X25519MLKEM768:?*X25519:?P-256:?P-384';
 /** What one read takes from the socket: three full records; below 64 KiB the allocator keeps the freed buffer at hand. */
 const READ_BUFFER_BYTES = 50_000;
+/** Sums, because the last two lie beyond 32 bits. */
+const OPTIONS =
+  openssl.OP_CIPHER_SERVER_PREFERENCE +
+  openssl.OP_NO_RENEGOTIATION +
+  openssl.OP_NO_TX_CERTIFICATE_COMPRESSION +
+  openssl.OP_NO_RX_CERTIFICATE_COMPRESSION;
 /** A ticket is good for at most this long (and never longer than the peer's certificate). */
 const SESSION_SECONDS = 3600;
 
@@ -154,7 +160,7 @@ function applyRules(pointer: number, groups: string): void {
   ssl.SSL_CTX_ctrl(pointer, openssl.CTRL_MODE, modes, 0);
   ssl.SSL_CTX_ctrl(pointer, openssl.CTRL_READ_AHEAD, 1, 0);
   ssl.SSL_CTX_set_default_read_buffer_len(pointer, READ_BUFFER_BYTES);
-  ssl.SSL_CTX_set_options(pointer, openssl.OP_CIPHER_SERVER_PREFERENCE + openssl.OP_NO_RENEGOTIATION);
+  ssl.SSL_CTX_set_options(pointer, OPTIONS);
   ssl.SSL_CTX_set_verify(pointer, openssl.VERIFY_PEER_REQUIRED, 0);
   ssl.SSL_CTX_set_timeout(pointer, SESSION_SECONDS);
 }
