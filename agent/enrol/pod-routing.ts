@@ -21,13 +21,6 @@ const MAX_COPIES = 64;
 type FamilyName = 'IPv4' | 'IPv6';
 const FAMILY_NUMBERS: Readonly<Record<FamilyName, number>> = { IPv4: 2, IPv6: 10 };
 
-export interface PodInterface {
-  readonly index: number;
-  readonly name: string;
-  readonly loopback: boolean;
-  readonly up: boolean;
-}
-
 /** The routing side of one pod's namespace. Close it in the same function that opened it. */
 export class PodRouting implements Disposable {
   readonly #socket: RtNetlinkSocket;
@@ -56,7 +49,9 @@ export class PodRouting implements Disposable {
 
   /** Adds what is missing; throws `NETNS` when the loopback interface is absent or down. */
   async ensure(): Promise<void> {
-    const loopback = await this.#getLoopback();
+    const { index: loopback, up } = await this.#getLoopback();
+    if (!up)
+      throw new AmbitError('NETNS', 'the loopback interface is down; the container runtime has to bring it up first');
     for (const family of this.#families) {
       if (!(await this.#hasRoute(family, loopback))) await this.#addRoute(family, loopback);
       if ((await this.#countRules(family)) === 0) await this.#addRule(family);
@@ -65,7 +60,7 @@ export class PodRouting implements Disposable {
 
   /** What is missing or doubled, in words; empty when routing is as `ensure` left it. */
   async check(): Promise<string[]> {
-    const loopback = await this.#getLoopback();
+    const { index: loopback } = await this.#getLoopback();
     const problems: string[] = [];
     for (const family of this.#families) {
       const rules = await this.#countRules(family);
@@ -79,7 +74,7 @@ export class PodRouting implements Disposable {
 
   /** Removes rules first, then the route they lead to. */
   async remove(): Promise<void> {
-    const loopback = await this.#getLoopback();
+    const { index: loopback } = await this.#getLoopback();
     for (const family of this.#families) {
       for (let left = Math.min(await this.#countRules(family), MAX_COPIES); left > 0; left--)
         await this.#removeRule(family);
@@ -91,14 +86,11 @@ export class PodRouting implements Disposable {
     this.#socket.socket.socket.close();
   }
 
-  async #getLoopback(): Promise<number> {
+  async #getLoopback(): Promise<{ index: number; up: boolean }> {
     const links = await this.#ask('list interfaces', (options) => this.#socket.getLinks({}, {}, options));
     const loopback = links.find(({ data }) => data.flags?.loopback === true);
     if (loopback?.data.index === undefined) throw new AmbitError('NETNS', 'the namespace has no loopback interface');
-    if (loopback.data.flags?.up !== true) {
-      throw new AmbitError('NETNS', 'the loopback interface is down; the container runtime has to bring it up first');
-    }
-    return loopback.data.index;
+    return { index: loopback.data.index, up: loopback.data.flags?.up === true };
   }
 
   async #countRules(family: FamilyName): Promise<number> {
@@ -136,7 +128,9 @@ export class PodRouting implements Disposable {
   }
 
   async #removeRule(family: FamilyName): Promise<void> {
-    await this.#ask('remove the rule', (options) => this.#socket.delRule(...ruleMessage(family), options));
+    // Without the protocol, so that a copy somebody else wrote goes as well.
+    const [data, { protocol: _, ...attrs }] = ruleMessage(family);
+    await this.#ask('remove the rule', (options) => this.#socket.delRule(data, attrs, options));
   }
 
   async #addRoute(family: FamilyName, loopback: number): Promise<void> {

@@ -58,11 +58,11 @@ export async function capturePod(tools: StepTools, order: CaptureOrder): Promise
   const { netns, abandon } = await takeNetns(tools, pod, order.netnsPath);
   undo.defer(abandon);
   refuseForeignListeners(netns);
-  undo.defer(() => tools.capture.removePod(pod.uid));
+  undo.defer(undoing('stop listening', () => tools.capture.removePod(pod.uid)));
   await tools.capture.addPod(pod, netns.fd);
-  undo.defer(() => withRouting(netns, (routing) => routing.remove()));
+  undo.defer(undoing('remove routing', () => withRouting(netns, (routing) => routing.remove())));
   await withRouting(netns, (routing) => routing.ensure());
-  undo.defer(() => removeRules(netns));
+  undo.defer(undoing('remove rules', () => removeRules(netns)));
   const rules = await applyRules(netns, buildRuleset(overrides));
   const stored: StoredPod = {
     version: STORED_POD_VERSION,
@@ -73,7 +73,7 @@ export async function capturePod(tools: StepTools, order: CaptureOrder): Promise
     rules,
     enrolledAt: new Date().toISOString(),
   };
-  undo.defer(() => tools.store.remove(pod.uid));
+  undo.defer(undoing('forget the pod', () => tools.store.remove(pod.uid)));
   await tools.store.save(stored);
   undo.move();
   return { stored, netns, abandon };
@@ -89,7 +89,7 @@ export async function recapturePod(tools: StepTools, stored: StoredPod): Promise
   const { netns, abandon } = await takeNetns(tools, stored.pod, stored.netns.path, stored.netns);
   undo.defer(abandon);
   refuseForeignListeners(netns);
-  undo.defer(() => tools.capture.removePod(stored.pod.uid));
+  undo.defer(undoing('stop listening', () => tools.capture.removePod(stored.pod.uid)));
   await tools.capture.addPod(stored.pod, netns.fd);
   const current = await repair(tools, stored, netns);
   undo.move();
@@ -166,6 +166,20 @@ export async function inspectPod(tools: StepTools, { stored, netns }: CapturedPo
 
 export function podName({ pod }: StoredPod): string {
   return `${pod.namespace}/${pod.name}`;
+}
+
+/** A step backwards never hides why it became necessary: its own failure is logged here. */
+function undoing(what: string, step: () => Promise<void>): () => Promise<void> {
+  return async () => {
+    try {
+      await step();
+    } catch (thrown) {
+      log.error(
+        { step: what, reason: toAmbitError(thrown, 'RULES').message },
+        'a failed enrolment was not undone cleanly',
+      );
+    }
+  };
 }
 
 async function takeNetns(tools: StepTools, pod: EnrolledPod, path: string, expected?: NetnsIdentity) {
