@@ -114,6 +114,7 @@ export const ERROR_TABLE = {
     'info',
     'The peer is at its stream limit; retried on another connection.',
   ),
+  APPLICATION_RESET: row('peer', true, '-', 'info', 'The application, or its peer, reset its TCP connection.'),
   STREAM_RESET: row('peer', true, 'CONNECT', 'info', 'The peer reset the stream.'),
   BUFFER_BUDGET: row('peer', true, 'CONNECT', 'warn', 'A receiver stopped reading and its buffer budget was used up.'),
   BAD_METHOD: row('peer', false, 'CONNECT', 'warn', 'Only CONNECT is served on this port.', 400),

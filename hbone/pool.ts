@@ -1,13 +1,18 @@
 /**
- * The client side: opens tunnels over pooled sessions. One pool serves one worker; sessions are kept per target key
- * (source identity, expected identities, address dialled, client address).
+ * The client side: opens tunnels over pooled sessions. One pool serves one worker; targets with the same source identity,
+ * expected identities, address and client address share sessions (`PeerPool`).
  */
 import { AmbitError } from '../core/errors.ts';
 import type { IpAddress, SocketAddress } from '../core/ip.ts';
 import type { SpiffeId } from '../core/spiffe.ts';
+import { HBONE_HTTP2_LIMITS, type Http2Limits } from '../reactor/http2/limits.ts';
+import { Http2Runtime } from '../reactor/http2/runtime.ts';
 import type { EventLoop } from '../reactor/loop.ts';
 import type { NetworkNamespace } from '../reactor/netns.ts';
 import type { TlsContext } from '../reactor/tls/context.ts';
+import { HBONE_LIMITS, type HboneLimits } from './limits.ts';
+import { PeerPool } from './peer-pool.ts';
+import { PendingTunnel } from './pending-tunnel.ts';
 import type { Tunnel } from './tunnel.ts';
 
 export interface TunnelTarget {
@@ -19,6 +24,7 @@ export interface TunnelTarget {
   /** Namespace of the source pod; absent = the agent's own. */
   readonly netns?: NetworkNamespace;
   readonly mark?: number;
+  /** Part of the pool key: peers see one client address per session. */
   readonly clientIp: IpAddress;
   /** True: the session's socket is bound to `clientIp` (IP_TRANSPARENT). */
   readonly bindClientIp?: boolean;
@@ -30,24 +36,30 @@ export interface TunnelTarget {
 
 export interface TunnelOpenHandler {
   onOpen(tunnel: Tunnel): void;
-  /** `status` when the peer answered with something else than 200. */
+  /** `status` when the peer answered with something else than 200. Never called inside `open`. */
   onRefused(error: AmbitError, status?: number): void;
 }
 
 export interface TunnelAttempt {
-  /** Stop wanting; the handler is not called afterwards. */
+  /** Stop wanting; the handler is not called afterwards. Idempotent. */
   cancel(): void;
 }
 
-export interface TunnelPoolOptions {
-  readonly connectTimeoutMs?: number;
-  readonly handshakeTimeoutMs?: number;
-  /** From CONNECT sent to answer. */
-  readonly responseTimeoutMs?: number;
-  readonly idleReleaseMs?: number;
-  readonly maxStreamsPerSession?: number;
-  readonly sessionsPerPeer?: number;
-  readonly maxWaitingPerPeer?: number;
+export interface TunnelPoolOptions
+  extends Partial<
+    Pick<
+      HboneLimits,
+      | 'connectTimeoutMs'
+      | 'handshakeTimeoutMs'
+      | 'responseTimeoutMs'
+      | 'idleReleaseMs'
+      | 'maxStreamsPerSession'
+      | 'sessionsPerPeer'
+      | 'maxWaitingPerPeer'
+      | 'maxAttempts'
+    >
+  > {
+  readonly http2?: Http2Limits;
 }
 
 export interface TunnelPoolStats {
@@ -56,28 +68,89 @@ export interface TunnelPoolStats {
   readonly waiting: number;
   readonly dials: number;
   readonly dialFailures: number;
+  /** Handshakes that resumed an earlier TLS session. */
+  readonly resumptions: number;
   readonly retries: number;
 }
 
+/** What the pools of one worker share. */
+export interface PoolContext {
+  readonly loop: EventLoop;
+  readonly runtime: Http2Runtime;
+  readonly limits: HboneLimits;
+  readonly http2: Http2Limits;
+  readonly counters: { dials: number; dialFailures: number; resumptions: number; retries: number };
+}
+
 export class TunnelPool {
-  // biome-ignore lint/complexity/noUselessConstructor: contract first
-  constructor(_loop: EventLoop, _options: TunnelPoolOptions = {}) {}
-  open(_target: TunnelTarget, _handler: TunnelOpenHandler): TunnelAttempt {
-    throw new AmbitError('USAGE', 'not built yet');
+  readonly #context: PoolContext;
+  readonly #peers = new Map<string, PeerPool>();
+  #closed = false;
+
+  constructor(loop: EventLoop, options: TunnelPoolOptions = {}) {
+    const { http2, ...limits } = options;
+    this.#context = {
+      loop,
+      runtime: Http2Runtime.of(loop),
+      limits: { ...HBONE_LIMITS, ...limits },
+      http2: http2 ?? HBONE_HTTP2_LIMITS,
+      counters: { dials: 0, dialFailures: 0, resumptions: 0, retries: 0 },
+    };
   }
+
+  /** Asks for a tunnel; `handler` is called once, later, unless the attempt is cancelled. */
+  open(target: TunnelTarget, handler: TunnelOpenHandler): TunnelAttempt {
+    const pending = new PendingTunnel(this.#context, target, handler);
+    if (this.#closed) pending.refuseSoon(new AmbitError('DRAINED', 'the pool takes no new tunnels'));
+    else this.#peerOf(target).open(pending, target);
+    return pending;
+  }
+
   get stats(): TunnelPoolStats {
-    throw new AmbitError('USAGE', 'not built yet');
+    let sessions = 0;
+    let streams = 0;
+    let waiting = 0;
+    for (const peer of this.#peers.values()) {
+      sessions += peer.sessionCount;
+      streams += peer.streamCount;
+      waiting += peer.waitingCount;
+    }
+    return { sessions, streams, waiting, ...this.#context.counters };
   }
-  /** Close the sessions of one source identity that have no streams, drain the others (certificate renewed or pod gone). */
-  drainIdentity(_sourceIdentity: string): void {
-    throw new AmbitError('USAGE', 'not built yet');
+
+  /** Sessions of this source identity take no further tunnels (certificate renewed, pod gone); they close when their last one ends. */
+  drainIdentity(sourceIdentity: string): void {
+    for (const peer of [...this.#peers.values()]) if (peer.sourceIdentity === sourceIdentity) peer.drainSessions();
   }
+
   /** No new tunnels; sessions close when their last stream ends. */
   drain(): void {
-    throw new AmbitError('USAGE', 'not built yet');
+    this.#closed = true;
+    for (const peer of [...this.#peers.values()]) peer.drain();
   }
+
   /** Close everything now; open tunnels end with DRAINED. */
   close(): void {
-    throw new AmbitError('USAGE', 'not built yet');
+    this.#closed = true;
+    for (const peer of [...this.#peers.values()]) peer.close();
   }
+
+  #peerOf(target: TunnelTarget): PeerPool {
+    const key = keyOf(target);
+    let peer = this.#peers.get(key);
+    if (peer === undefined) {
+      const made = new PeerPool(this.#context, target, () => {
+        if (this.#peers.get(key) === made) this.#peers.delete(key);
+      });
+      this.#peers.set(key, made);
+      peer = made;
+    }
+    return peer;
+  }
+}
+
+function keyOf(target: TunnelTarget): string {
+  const { sourceIdentity, expectedIdentities, dial, clientIp, bindClientIp, netns } = target;
+  const place = netns === undefined ? '' : `${netns.device}:${netns.inode}`;
+  return `${sourceIdentity}|${dial.ip}|${dial.port}|${clientIp}|${bindClientIp === true}|${place}|${expectedIdentities.join(',')}`;
 }

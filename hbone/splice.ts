@@ -1,14 +1,17 @@
 /**
- * Copies both directions between an application's socket and a tunnel, or between two sockets, with half-close. Counts
- * exactly, ends exactly once, and never buffers: what one side does not accept stays with the other.
+ * Copies both directions between an application's socket and a tunnel, with half-close. Never buffers: the tunnel's session
+ * reads the socket straight into its send arena, and received bytes are written to the socket from where they lie; what the
+ * socket does not take stays with the stream, without credit for the peer. Ends exactly once, with exact counts.
  */
 import { AmbitError } from '../core/errors.ts';
+import type { Arena } from '../reactor/arena.ts';
+import { type ChannelOwner, READABLE, WOULD_BLOCK, WRITABLE } from '../reactor/byte-channel.ts';
 import type { EventLoop } from '../reactor/loop.ts';
 import type { TcpSocket } from '../reactor/tcp-socket.ts';
-import type { Tunnel } from './tunnel.ts';
+import type { Tunnel, TunnelEnd } from './tunnel.ts';
 
 export interface SpliceResult {
-  /** Bytes read from the (first) socket and accepted by the other side. */
+  /** Bytes read from the (first) socket and given to the other side. */
   readonly fromSocket: number;
   /** Bytes written to the (first) socket. */
   readonly toSocket: number;
@@ -20,25 +23,144 @@ export interface Splice {
   /** Live counters, exact. */
   readonly fromSocket: number;
   readonly toSocket: number;
-  /** End both sides now (the socket with RST, the tunnel with a reset); `onEnd` is called with `error` before this returns. */
+  /** Ends both sides now (the socket with RST, the tunnel with a reset); `onEnd` is called with `error` before this returns. */
   abort(error: AmbitError): void;
 }
 
-export function spliceTunnel(
-  _loop: EventLoop,
-  _socket: TcpSocket,
-  _tunnel: Tunnel,
-  _onEnd: (result: SpliceResult) => void,
-): Splice {
-  throw new AmbitError('USAGE', 'not built yet');
+export { spliceSockets } from './splice-sockets.ts';
+
+type OnEnd = (result: SpliceResult) => void;
+
+/** Takes socket and tunnel over. `loop`: the one both belong to. */
+export function spliceTunnel(_loop: EventLoop, socket: TcpSocket, tunnel: Tunnel, onEnd: OnEnd): Splice {
+  const splice = new TunnelSplice(socket, tunnel, onEnd);
+  splice.start();
+  return splice;
 }
 
-/** `fromSocket`/`toSocket` are seen from `a`. */
-export function spliceSockets(
-  _loop: EventLoop,
-  _a: TcpSocket,
-  _b: TcpSocket,
-  _onEnd: (result: SpliceResult) => void,
-): Splice {
-  throw new AmbitError('USAGE', 'not built yet');
+class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
+  readonly #socket: TcpSocket;
+  readonly #tunnel: Tunnel;
+  readonly #onEnd: OnEnd;
+  #interest = READABLE;
+  /** The session was told that bytes are there and has not asked yet. */
+  #announced = false;
+  #localEnded = false;
+  #failure: AmbitError | undefined;
+  #ended = false;
+  fromSocket = 0;
+  toSocket = 0;
+
+  constructor(socket: TcpSocket, tunnel: Tunnel, onEnd: OnEnd) {
+    this.#socket = socket;
+    this.#tunnel = tunnel;
+    this.#onEnd = onEnd;
+  }
+
+  start(): void {
+    this.#socket.owner = this;
+    this.#socket.setInterest(READABLE);
+    this.#tunnel.attach(this);
+  }
+
+  abort(error: AmbitError): void {
+    if (this.#ended) return;
+    this.#failure = error;
+    if (!this.#tunnel.closed) this.#tunnel.reset(error);
+    this.#end(error);
+  }
+
+  // The socket's events.
+
+  onReadable(): void {
+    // Told twice without being asked: the session cannot send now. Stop listening until it asks.
+    if (this.#announced) this.#setInterest(this.#interest & ~READABLE);
+    else {
+      this.#announced = true;
+      this.#tunnel.resumeSending();
+    }
+  }
+
+  onWritable(): void {
+    this.#setInterest(this.#interest & ~WRITABLE);
+    this.#tunnel.resumeReceiving();
+  }
+
+  onBroken(errno: number): void {
+    this.#failSocket(-errno);
+  }
+
+  // The tunnel's side.
+
+  fill(arena: Arena, offset: number, maxLength: number): number {
+    if (this.#ended || this.#localEnded) return this.#localEnded ? 0 : WOULD_BLOCK;
+    const length = this.#socket.read(arena, offset, maxLength);
+    if (length > 0) {
+      this.fromSocket += length;
+      return length;
+    }
+    if (length === WOULD_BLOCK) {
+      this.#announced = false;
+      this.#setInterest(this.#interest | READABLE);
+      return WOULD_BLOCK;
+    }
+    if (length === 0) {
+      this.#localEnded = true;
+      this.#setInterest(this.#interest & ~READABLE);
+      return 0;
+    }
+    this.#failure = socketError(length);
+    return length;
+  }
+
+  take(arena: Arena, offset: number, length: number): number {
+    const written = this.#socket.write(arena, offset, length);
+    if (written === length) {
+      this.toSocket += written;
+      return written;
+    }
+    if (written >= 0 || written === WOULD_BLOCK) {
+      this.#setInterest(this.#interest | WRITABLE);
+      if (written <= 0) return 0;
+      this.toSocket += written;
+      return written;
+    }
+    this.#failure = socketError(written);
+    return written;
+  }
+
+  onRemoteEnd(): void {
+    this.#socket.shutdownWrite();
+  }
+
+  onClosed(error: AmbitError | undefined): void {
+    this.#end(this.#failure ?? error);
+  }
+
+  #failSocket(result: number): void {
+    if (this.#ended) return;
+    const error = socketError(result);
+    this.#failure = error;
+    this.#tunnel.reset(error);
+    this.#end(error);
+  }
+
+  #end(error: AmbitError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (error !== undefined) this.#socket.abort();
+    else this.#socket.close();
+    const { fromSocket, toSocket } = this;
+    this.#onEnd(error === undefined ? { fromSocket, toSocket } : { fromSocket, toSocket, error });
+  }
+
+  #setInterest(interest: number): void {
+    if (interest === this.#interest || this.#ended) return;
+    this.#interest = interest;
+    this.#socket.setInterest(interest);
+  }
+}
+
+export function socketError(result: number): AmbitError {
+  return new AmbitError('APPLICATION_RESET', 'the connection of the application failed', { errno: -result });
 }

@@ -65,7 +65,7 @@ export interface EngineHandler {
   /** DATA payload, lying at `offset` of the arena given to `receive`. */
   onData(streamId: number, offset: number, length: number): void;
   onEndStream(streamId: number): void;
-  /** Every other frame. `value`: error code (RST_STREAM, GOAWAY), increment (WINDOW_UPDATE); `lastStreamId` for GOAWAY. */
+  /** Every other frame, and DATA without payload and END_STREAM. `value`: error code (RST_STREAM, GOAWAY), increment (WINDOW_UPDATE); `lastStreamId` for GOAWAY. */
   onControl(type: number, flags: number, streamId: number, value: number, lastStreamId: number): void;
   /** The engine answers this frame with a stream or session error of its own. */
   onInvalidFrame(type: number, streamId: number, engineError: number): void;
@@ -346,6 +346,7 @@ export class Nghttp2Session {
     const flags = frameView.getUint8(13);
     if (type === FRAME_DATA) {
       if ((flags & FLAG_END_STREAM) !== 0) this.#handler.onEndStream(streamId);
+      else if (frameView.getUint32(0, true) === 0) this.#handler.onControl(type, flags, streamId, 0, 0);
     } else if (type === FRAME_HEADERS) {
       const endStream = (flags & FLAG_END_STREAM) !== 0;
       this.#handler.onHeaders(streamId, frameView.getUint32(56, true), endStream);

@@ -1,0 +1,168 @@
+/**
+ * Copies both directions between two sockets (same-node and plaintext paths), with half-close. Bytes go through the loop's
+ * shared arena; what the receiving socket does not take is held, and the source is not read again until it is gone. Ends
+ * exactly once, with exact counts.
+ */
+import type { AmbitError } from '../core/errors.ts';
+import type { Arena } from '../reactor/arena.ts';
+import { type ChannelOwner, READABLE, WOULD_BLOCK, WRITABLE } from '../reactor/byte-channel.ts';
+import { HeldBytes } from '../reactor/http2/held-bytes.ts';
+import { Http2Runtime } from '../reactor/http2/runtime.ts';
+import type { EventLoop } from '../reactor/loop.ts';
+import type { TcpSocket } from '../reactor/tcp-socket.ts';
+import { type Splice, type SpliceResult, socketError } from './splice.ts';
+
+/** Bytes moved per event before other sockets of the loop get their turn. */
+const READ_BYTES = 64 * 1024;
+const READS_PER_EVENT = 4;
+
+/** `fromSocket` and `toSocket` are seen from `a`. Takes both sockets over. */
+export function spliceSockets(
+  loop: EventLoop,
+  a: TcpSocket,
+  b: TcpSocket,
+  onEnd: (result: SpliceResult) => void,
+): Splice {
+  return new SocketSplice(Http2Runtime.of(loop), a, b, onEnd);
+}
+
+class SocketSplice implements Splice {
+  readonly #a: TcpSocket;
+  readonly #b: TcpSocket;
+  readonly #onEnd: (result: SpliceResult) => void;
+  readonly #fromA: Direction;
+  readonly #fromB: Direction;
+  #ended = false;
+
+  constructor(runtime: Http2Runtime, a: TcpSocket, b: TcpSocket, onEnd: (result: SpliceResult) => void) {
+    this.#a = a;
+    this.#b = b;
+    this.#onEnd = onEnd;
+    this.#fromA = new Direction(runtime, a, b);
+    this.#fromB = new Direction(runtime, b, a);
+    a.owner = this.#ownerOf(this.#fromA, this.#fromB);
+    b.owner = this.#ownerOf(this.#fromB, this.#fromA);
+    a.setInterest(READABLE);
+    b.setInterest(READABLE);
+  }
+
+  get fromSocket(): number {
+    return this.#fromA.bytes;
+  }
+
+  get toSocket(): number {
+    return this.#fromB.bytes;
+  }
+
+  abort(error: AmbitError): void {
+    this.#end(error);
+  }
+
+  /** Events of a socket: `reading` is the direction it is the source of, `writing` the one it is the target of. */
+  #ownerOf(reading: Direction, writing: Direction): ChannelOwner {
+    return {
+      onReadable: () => this.#settle(reading.pump(), reading, writing),
+      onWritable: () => this.#settle(writing.drain(), reading, writing),
+      onBroken: (errno) => this.#end(socketError(-errno)),
+    };
+  }
+
+  /** After progress: new interests, or the end. `result` negative = -errno of a socket. */
+  #settle(result: number, one: Direction, other: Direction): void {
+    if (this.#ended) return;
+    if (result < 0) this.#end(socketError(result));
+    else if (one.finished && other.finished) this.#end(undefined);
+    else {
+      one.source.setInterest((one.wantsRead ? READABLE : 0) | (other.wantsWrite ? WRITABLE : 0));
+      other.source.setInterest((other.wantsRead ? READABLE : 0) | (one.wantsWrite ? WRITABLE : 0));
+    }
+  }
+
+  #end(error: AmbitError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#fromA.clear();
+    this.#fromB.clear();
+    for (const socket of [this.#a, this.#b]) {
+      if (error === undefined) socket.close();
+      else socket.abort();
+    }
+    const counts = { fromSocket: this.fromSocket, toSocket: this.toSocket };
+    this.#onEnd(error === undefined ? counts : { ...counts, error });
+  }
+}
+
+/** One direction: reads its source while the target takes everything. */
+class Direction {
+  readonly runtime: Http2Runtime;
+  readonly source: TcpSocket;
+  readonly #target: TcpSocket;
+  readonly #held: HeldBytes;
+  #sourceEnded = false;
+  /** Bytes the target took. */
+  bytes = 0;
+  finished = false;
+
+  constructor(runtime: Http2Runtime, source: TcpSocket, target: TcpSocket) {
+    this.runtime = runtime;
+    this.source = source;
+    this.#target = target;
+    this.#held = new HeldBytes(this);
+  }
+
+  get wantsRead(): boolean {
+    return !this.#sourceEnded && this.#held.length === 0;
+  }
+
+  get wantsWrite(): boolean {
+    return this.#held.length > 0;
+  }
+
+  /** Reads and writes until one side would block. 0, or -errno. */
+  pump(): number {
+    const arena = this.runtime.receiveArena;
+    for (let round = 0; round < READS_PER_EVENT && this.wantsRead; round++) {
+      const length = this.source.read(arena, 0, READ_BYTES);
+      if (length === WOULD_BLOCK) return 0;
+      if (length < 0) return length;
+      if (length === 0) {
+        this.#sourceEnded = true;
+        this.#finishWhenEmpty();
+        return 0;
+      }
+      const taken = this.take(arena, 0, length);
+      if (taken < 0) return taken;
+      if (taken < length) this.#held.append(arena, taken, length - taken);
+      if (length < READ_BYTES) return 0;
+    }
+    return 0;
+  }
+
+  /** Gives held bytes to the target. 0, or -errno. */
+  drain(): number {
+    const result = this.#held.offer(this);
+    if (result < 0) return result;
+    this.#finishWhenEmpty();
+    return 0;
+  }
+
+  /** Also what `HeldBytes.offer` calls: bytes the target took, 0 when it is full, else -errno. */
+  take(arena: Arena, offset: number, length: number): number {
+    const written = this.#target.write(arena, offset, length);
+    if (written > 0) this.bytes += written;
+    return written === WOULD_BLOCK ? 0 : written;
+  }
+
+  clear(): void {
+    this.#held.clear();
+  }
+
+  /** Held bytes of a direction are bounded by one read; nothing to account. */
+  accountHeld(_deltaBytes: number): void {}
+
+  #finishWhenEmpty(): void {
+    if (!this.#sourceEnded || this.#held.length > 0 || this.finished) return;
+    this.finished = true;
+    this.#target.shutdownWrite();
+  }
+}

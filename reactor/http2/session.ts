@@ -1,0 +1,663 @@
+/**
+ * One HTTP/2 connection (RFC 9113), client or server, on any `ByteChannel`.
+ *
+ *   open ──drain / GOAWAY──> draining ──last stream──> closing ──flushed──> closed
+ *     └───────failure─────────────────────────────────────^
+ *
+ * Receiving: bytes are read into the loop's shared arena and go through the engine at once. Sending: at most one flush per
+ * turn of the loop, into an arena that is borrowed only while there is something to send. Whatever fails inside an engine
+ * callback takes effect after the engine has returned. Credit for the connection is given as bytes arrive, so a stalled
+ * stream never stalls its neighbours; what it may hold is bounded by its window and by the byte budgets.
+ */
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import type { Arena } from '../arena.ts';
+import { type ByteChannel, type ChannelOwner, READABLE, WOULD_BLOCK, WRITABLE } from '../byte-channel.ts';
+import type { Timer, TurnTask } from '../loop.ts';
+import {
+  CATEGORY_HEADERS,
+  CATEGORY_REQUEST,
+  CATEGORY_RESPONSE,
+  type EngineHandler,
+  type EngineRole,
+  FILL_END_WITH_TRAILERS,
+  FLAG_ACK,
+  FRAME_DATA,
+  FRAME_GOAWAY,
+  FRAME_PING,
+  FRAME_PRIORITY,
+  FRAME_RST_STREAM,
+  FRAME_SETTINGS,
+  HEADER_FAIL_SESSION,
+  HEADER_OK,
+  HEADER_REFUSE_STREAM,
+  Nghttp2Session,
+} from '../sys/nghttp2.ts';
+import {
+  ENHANCE_YOUR_CALM,
+  errorCodeName,
+  INTERNAL_ERROR,
+  NO_ERROR,
+  PROTOCOL_ERROR,
+  REFUSED_STREAM,
+} from './error-codes.ts';
+import { type ExceededLimit, FloodGuard } from './flood-guard.ts';
+import { type HeaderList, ReceivedHeaders } from './headers.ts';
+import type { Http2Limits } from './limits.ts';
+import type { Http2Runtime } from './runtime.ts';
+import { Http2Stream, type ResponseHandler } from './stream.ts';
+import { StreamTable } from './stream-table.ts';
+
+export type SessionState = 'open' | 'draining' | 'closing' | 'closed';
+
+export interface Http2SessionEvents {
+  /** Server: a complete, valid request section has arrived. `endStream`: it has no body. */
+  onRequest?(stream: Http2Stream, headers: ReceivedHeaders, endStream: boolean): void;
+  /** The peer announced settings; `maxStreams` may have changed. */
+  onSettings?(): void;
+  /** No new streams from now on: the peer sent GOAWAY, or `drain` was called. */
+  onDraining?(): void;
+  /** A stream ended: there may be room for another. */
+  onStreamEnded?(): void;
+  /** Last call. No error: closed in order by either side with no stream left. */
+  onClosed(error: AmbitError | undefined): void;
+}
+
+/** Bytes read or written per event before other sockets of the loop get their turn. */
+const BYTES_PER_TURN = 1 << 20;
+/** What is still read, and thrown away, after our last word, so that the peer can read that word before a reset. */
+const MAX_DISCARDED_BYTES = 1 << 20;
+const PING_KEEPALIVE = Buffer.from('ambit-ka');
+const PING_DRAIN = Buffer.from('ambit-dr');
+
+export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
+  readonly runtime: Http2Runtime;
+  readonly role: EngineRole;
+  readonly #channel: ByteChannel;
+  readonly #limits: Http2Limits;
+  readonly #events: Http2SessionEvents;
+  readonly #engine: Nghttp2Session;
+  readonly #streams = new StreamTable();
+  readonly #guard: FloodGuard;
+  #state: SessionState = 'open';
+  #inEngine = false;
+  #failure: AmbitError | undefined;
+  /** GOAWAY code still to be said by us; undefined = said, or the engine says it. */
+  #goodbyeCode: number | undefined;
+  #failureCode: number | undefined;
+  #engineSpeaks = true;
+  #lastPeerStreamId = 0;
+  #discardedBytes = 0;
+  #lingering = false;
+  #flushWanted = false;
+  #sendArena: Arena | undefined;
+  #sendStart = 0;
+  #sendEnd = 0;
+  #writeBlocked = false;
+  #connectionUncredited = 0;
+  #heldBytes = 0;
+  #collected: ReceivedHeaders | undefined;
+  #collectedStreamId = 0;
+  #timer: Timer | undefined;
+  #heardSinceTimer = false;
+  #pingSentAtMs = 0;
+  #finalGoawaySent = false;
+  #goawayReceived = false;
+  #lastInvalid = '';
+  #peerMaxStreams: number;
+
+  constructor(
+    runtime: Http2Runtime,
+    channel: ByteChannel,
+    role: EngineRole,
+    limits: Http2Limits,
+    events: Http2SessionEvents,
+  ) {
+    this.runtime = runtime;
+    this.role = role;
+    this.#channel = channel;
+    this.#limits = limits;
+    this.#events = events;
+    this.#guard = new FloodGuard(limits);
+    this.#peerMaxStreams = limits.peerMaxStreamsUntilTold;
+    this.#engine = new Nghttp2Session(role, this, limits);
+    const server = role === 'server';
+    this.#engine.announce(
+      {
+        initialWindowBytes: limits.initialWindowBytes,
+        connectionWindowBytes: limits.connectionWindowBytes,
+        maxFrameBytes: limits.maxFrameBytes,
+        maxHeaderListBytes: server ? limits.maxHeaderListBytes : limits.maxRequestHeaderBytes,
+        ...(server ? { maxConcurrentStreams: limits.maxConcurrentStreams } : {}),
+      },
+      role,
+    );
+    runtime.sessions.add(this);
+    runtime.counters.sessionsOpened++;
+    channel.owner = this;
+    channel.setInterest(READABLE);
+    this.#timer = runtime.loop.setTimer(limits.keepaliveIntervalMs, () => this.#onKeepalive());
+    this.#wantFlush();
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  /** Streams that are open now. */
+  get activeStreams(): number {
+    return this.#streams.size;
+  }
+
+  /** Streams we may have open at once as far as the peer has told. */
+  get maxStreams(): number {
+    return this.#peerMaxStreams;
+  }
+
+  /** True when a request can be sent without waiting for another stream to end. */
+  get hasRoom(): boolean {
+    return this.#state === 'open' && this.#streams.size < this.#peerMaxStreams;
+  }
+
+  /** Memory that holds received bytes nobody has taken. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /**
+   * Client: sends a request. `hasBody`: `attach` an end to the stream to send one (a CONNECT always has). Throws
+   * STREAM_REFUSED when the session takes no more streams.
+   */
+  request(headers: HeaderList, hasBody: boolean, handler: ResponseHandler): Http2Stream {
+    if (this.#state !== 'open') throw new AmbitError('STREAM_REFUSED', `the session is ${this.#state}`);
+    const id = this.#engine.submitRequest(headers, hasBody);
+    const stream = new Http2Stream(this, id, new ReceivedHeaders(), handler);
+    this.#streams.add(stream);
+    this.runtime.counters.streamsOpened++;
+    this.#wantFlush();
+    return stream;
+  }
+
+  /**
+   * Asks the peer to open no more streams, then tells it (two GOAWAY frames for a server); the session closes when its last
+   * stream ends. Idempotent.
+   */
+  drain(): void {
+    if (this.#state !== 'open') return;
+    this.#setState('draining');
+    if (this.role === 'server') {
+      this.#engine.submitShutdownNotice();
+      this.#engine.submitPing(PING_DRAIN);
+      this.#setTimer(this.#limits.drainNoticeMs, () => this.#sendFinalGoaway());
+      this.#wantFlush();
+    } else this.#sendFinalGoaway();
+    this.#events.onDraining?.();
+  }
+
+  /** Ends the session and all its streams now; the peer is told with GOAWAY. Safe inside any callback. */
+  close(error: AmbitError): void {
+    this.#fail(error, NO_ERROR);
+  }
+
+  get #engineUsable(): boolean {
+    return this.#state === 'open' || this.#state === 'draining';
+  }
+
+  // ChannelOwner
+
+  onReadable(): void {
+    const arena = this.runtime.receiveArena;
+    let total = 0;
+    while (this.#state !== 'closed' && total < BYTES_PER_TURN) {
+      const length = this.#channel.read(arena, 0, arena.byteLength);
+      if (length > 0) {
+        total += length;
+        this.#heardSinceTimer = true;
+        if (this.#state !== 'closing') this.#receive(arena, length);
+        else if (this.#discard(length)) return;
+        continue;
+      }
+      if (length === WOULD_BLOCK) return;
+      this.#onChannelEnd(length);
+      return;
+    }
+  }
+
+  onWritable(): void {
+    this.#writeBlocked = false;
+    this.runAtTurnEnd();
+  }
+
+  onBroken(errno: number): void {
+    this.#onChannelEnd(-errno);
+  }
+
+  // TurnTask
+
+  runAtTurnEnd(): void {
+    this.#flushWanted = false;
+    if (this.#state === 'closed' || this.#writeBlocked || this.#lingering) return;
+    let budget = BYTES_PER_TURN;
+    for (;;) {
+      if (!this.#writePending()) return;
+      if (budget <= 0) break;
+      const produced = this.#produce();
+      if (produced < 0) return;
+      if (produced === 0) {
+        this.#releaseSendArena();
+        this.#channel.setInterest(READABLE);
+        this.#afterFlush();
+        return;
+      }
+      budget -= produced;
+    }
+    // Enough for one turn: go on when the channel says it is writable, after the others.
+    this.#channel.setInterest(READABLE | WRITABLE);
+  }
+
+  // Called by streams.
+
+  /** @internal */
+  submitResponse(stream: Http2Stream, headers: HeaderList, endStream: boolean): void {
+    this.#engine.submitResponse(stream.id, headers, !endStream);
+    this.#wantFlush();
+  }
+
+  /** @internal */
+  submitReset(stream: Http2Stream, code: number): void {
+    if (!this.#engineUsable) return;
+    this.#engine.submitReset(stream.id, code);
+    this.#wantFlush();
+  }
+
+  /** @internal */
+  resumeStream(stream: Http2Stream): void {
+    if (!this.#engineUsable) return;
+    this.#engine.resumeData(stream.id);
+    this.#wantFlush();
+  }
+
+  /** @internal */
+  creditStream(stream: Http2Stream, byteLength: number): void {
+    if (!this.#engineUsable) return;
+    this.#engine.creditStream(stream.id, byteLength);
+    this.#wantFlush();
+  }
+
+  /** @internal */
+  forgetStream(stream: Http2Stream): void {
+    this.#streams.remove(stream);
+    if (this.#state === 'closed' || this.#state === 'closing') return;
+    this.#events.onStreamEnded?.();
+    if (this.#streams.size === 0 && this.#state === 'draining') this.#wantFlush();
+  }
+
+  /** @internal */
+  accountHeld(deltaBytes: number): void {
+    this.#heldBytes += deltaBytes;
+  }
+
+  /** @internal Resets the streams that hold most while a byte budget is exceeded. */
+  enforceHeldBudget(): void {
+    while (this.#heldBytes > this.#limits.sessionHeldBytes) {
+      if (!resetLargestHolder([this], this.runtime)) return;
+    }
+    while (this.runtime.heldBytes > this.#limits.workerHeldBytes) {
+      if (!resetLargestHolder(this.runtime.sessions, this.runtime)) return;
+    }
+  }
+
+  /** @internal */
+  largestHolder(): Http2Stream | undefined {
+    let largest: Http2Stream | undefined;
+    for (const stream of this.#streams.toArray()) {
+      if (stream.heldMemoryBytes > (largest?.heldMemoryBytes ?? 0)) largest = stream;
+    }
+    return largest;
+  }
+
+  // EngineHandler
+
+  onHeader(streamId: number, category: number, name: string, value: string): number {
+    if (this.#collectedStreamId !== streamId || this.#collected === undefined) {
+      this.#collected = new ReceivedHeaders();
+      this.#collectedStreamId = streamId;
+    }
+    const headers = this.#collected;
+    headers.append(name, value);
+    if (headers.byteLength <= this.#limits.maxRequestHeaderBytes && headers.count <= this.#limits.maxHeaderFields) {
+      return HEADER_OK;
+    }
+    if (headers.byteLength > this.#limits.maxHeaderListBytes) {
+      this.#flood('maxHeaderListBytes');
+      return HEADER_FAIL_SESSION;
+    }
+    if (category === CATEGORY_REQUEST && this.#exceeds('earlyResets')) return HEADER_FAIL_SESSION;
+    return HEADER_REFUSE_STREAM;
+  }
+
+  onHeaders(streamId: number, category: number, endStream: boolean): void {
+    const headers = this.#collectedStreamId === streamId ? this.#collected : undefined;
+    this.#collected = undefined;
+    this.#collectedStreamId = 0;
+    const section = headers ?? new ReceivedHeaders();
+    if (category === CATEGORY_REQUEST) {
+      if (this.#failure !== undefined) return;
+      this.#lastPeerStreamId = streamId;
+      const stream = new Http2Stream(this, streamId, section, undefined);
+      this.#streams.add(stream);
+      this.runtime.counters.streamsOpened++;
+      if (this.#events.onRequest === undefined) stream.resetWithCode(REFUSED_STREAM, undefined);
+      else this.#events.onRequest(stream, section, endStream);
+      return;
+    }
+    const stream = this.#streams.find(streamId);
+    if (stream === undefined) return;
+    const response = category === CATEGORY_RESPONSE || (category === CATEGORY_HEADERS && !stream.answered);
+    if (!response) stream.handleTrailers(section);
+    else if (section.status >= 200 || section.status === 0) stream.handleResponse(section, endStream);
+  }
+
+  onData(streamId: number, offset: number, length: number): void {
+    this.#guard.onData();
+    this.#connectionUncredited += length;
+    this.#streams.find(streamId)?.handleData(this.runtime.receiveArena, offset, length);
+  }
+
+  onEndStream(streamId: number): void {
+    this.#streams.find(streamId)?.handleRemoteEnd();
+  }
+
+  onControl(type: number, flags: number, streamId: number, value: number, _lastStreamId: number): void {
+    switch (type) {
+      case FRAME_DATA:
+        this.#check(this.#guard.onEmptyData());
+        return;
+      case FRAME_RST_STREAM: {
+        const stream = this.#streams.find(streamId);
+        this.#exceeds(stream === undefined || stream.answered ? 'resets' : 'earlyResets');
+        return;
+      }
+      case FRAME_SETTINGS:
+        if ((flags & FLAG_ACK) !== 0 || this.#exceeds('settings')) return;
+        this.#peerMaxStreams = this.#engine.peerMaxConcurrentStreams;
+        this.#events.onSettings?.();
+        return;
+      case FRAME_PING:
+        if ((flags & FLAG_ACK) === 0) this.#exceeds('pings');
+        else this.#onPong();
+        return;
+      case FRAME_PRIORITY:
+        this.#exceeds('priorities');
+        return;
+      case FRAME_GOAWAY:
+        this.#goawayReceived = true;
+        if (value !== NO_ERROR) this.#lastInvalid = `the peer sent GOAWAY ${errorCodeName(value)}`;
+        if (this.#state === 'open') {
+          this.#setState('draining');
+          this.#events.onDraining?.();
+        }
+        this.#wantFlush();
+        return;
+      default:
+    }
+  }
+
+  onInvalidFrame(type: number, streamId: number, engineError: number): void {
+    this.#lastInvalid = `frame of type ${type} on stream ${streamId} is invalid (engine ${engineError})`;
+    this.#exceeds('invalidFrames');
+  }
+
+  onStreamClosed(streamId: number, errorCode: number): void {
+    this.#streams.find(streamId)?.handleEngineClosed(errorCode);
+  }
+
+  onFill(streamId: number, arena: Arena, offset: number, maxLength: number): number {
+    const stream = this.#streams.find(streamId);
+    if (stream === undefined) return WOULD_BLOCK;
+    const filled = stream.handleFill(arena, offset, maxLength);
+    if (filled !== 0) return filled;
+    const trailers = stream.takeTrailers();
+    if (trailers === undefined) return 0;
+    this.#engine.submitTrailers(streamId, trailers);
+    return FILL_END_WITH_TRAILERS;
+  }
+
+  #receive(arena: Arena, length: number): void {
+    this.#inEngine = true;
+    try {
+      this.#engine.receive(arena, 0, length);
+    } catch (thrown) {
+      this.#inEngine = false;
+      const error = toAmbitError(thrown, 'H2_PROTOCOL');
+      this.#fail(this.#failure ?? error, error.code === 'H2_PROTOCOL' ? PROTOCOL_ERROR : INTERNAL_ERROR);
+      return;
+    }
+    this.#inEngine = false;
+    if (this.#applyFailure()) return;
+    if (this.#connectionUncredited > 0) {
+      this.#engine.creditConnection(this.#connectionUncredited);
+      this.#connectionUncredited = 0;
+    }
+    if (!this.#engine.wantsRead) this.#onEngineGaveUp();
+    else this.#wantFlush();
+  }
+
+  /** The engine ended the session by itself: its GOAWAY is queued. */
+  #onEngineGaveUp(): void {
+    if (this.#state === 'draining' && this.#streams.size === 0 && this.#lastInvalid === '') {
+      this.#wantFlush();
+      return;
+    }
+    const detail = this.#lastInvalid === '' ? 'the peer broke the protocol' : this.#lastInvalid;
+    this.#fail(new AmbitError('H2_PROTOCOL', detail), undefined);
+  }
+
+  /** Lets the engine serialise into the send arena. Bytes produced, or -1 when the session failed meanwhile. */
+  #produce(): number {
+    this.#sendArena ??= this.runtime.takeSendArena();
+    const arena = this.#sendArena;
+    this.#sendStart = 0;
+    this.#sendEnd = 0;
+    if (!this.#engineSpeaks) {
+      if (this.#goodbyeCode === undefined) return 0;
+      this.#sendEnd = writeGoaway(arena.bytes, this.#lastPeerStreamId, this.#goodbyeCode);
+      this.#goodbyeCode = undefined;
+      return this.#sendEnd;
+    }
+    this.#inEngine = true;
+    let produced = 0;
+    try {
+      produced = this.#engine.send(arena, 0, arena.byteLength);
+    } catch (thrown) {
+      this.#inEngine = false;
+      this.#fail(this.#failure ?? toAmbitError(thrown, 'H2_PROTOCOL'), INTERNAL_ERROR);
+      return -1;
+    }
+    this.#inEngine = false;
+    this.#sendEnd = produced;
+    if (this.#applyFailure()) return -1;
+    return produced;
+  }
+
+  /** Writes what lies in the send arena; false when the channel is blocked or gone. */
+  #writePending(): boolean {
+    const arena = this.#sendArena;
+    if (arena === undefined) return true;
+    while (this.#sendStart < this.#sendEnd) {
+      const written = this.#channel.write(arena, this.#sendStart, this.#sendEnd - this.#sendStart);
+      if (written > 0) {
+        this.#sendStart += written;
+        continue;
+      }
+      if (written === WOULD_BLOCK || written === 0) {
+        this.#writeBlocked = true;
+        this.#channel.setInterest(READABLE | WRITABLE);
+      } else this.#onChannelEnd(written);
+      return false;
+    }
+    return true;
+  }
+
+  /** Everything is on its way: closes a session that has nothing left to do. */
+  #afterFlush(): void {
+    if (this.#state === 'closing') {
+      if (!this.#lingering) this.#channel.shutdownWrite();
+      this.#lingering = true;
+      return;
+    }
+    if (this.#state !== 'draining' || this.#streams.size > 0) return;
+    if (this.#finalGoawaySent || this.#goawayReceived) this.#finish();
+  }
+
+  #onKeepalive(): void {
+    const limits = this.#limits;
+    const nowMs = this.runtime.loop.nowMs;
+    if (this.#heardSinceTimer) {
+      this.#heardSinceTimer = false;
+      this.#pingSentAtMs = 0;
+    } else if (this.#pingSentAtMs === 0) {
+      this.#pingSentAtMs = nowMs;
+      this.#engine.submitPing(PING_KEEPALIVE);
+      this.#wantFlush();
+    } else if (nowMs - this.#pingSentAtMs >= limits.keepaliveTimeoutMs) {
+      this.runtime.counters.pingTimeouts++;
+      this.#fail(new AmbitError('PING_TIMEOUT', `no answer to PING for ${limits.keepaliveTimeoutMs} ms`), NO_ERROR);
+      return;
+    }
+    this.#setTimer(limits.keepaliveIntervalMs, () => this.#onKeepalive());
+  }
+
+  #onPong(): void {
+    this.#pingSentAtMs = 0;
+    if (this.role === 'server' && this.#state === 'draining') this.#sendFinalGoaway();
+  }
+
+  #sendFinalGoaway(): void {
+    if (this.#finalGoawaySent || this.#state !== 'draining') return;
+    this.#finalGoawaySent = true;
+    this.#engine.submitGoaway(NO_ERROR);
+    this.#wantFlush();
+    this.#setTimer(this.#limits.keepaliveIntervalMs, () => this.#onKeepalive());
+  }
+
+  #exceeds(limit: 'earlyResets' | 'resets' | 'invalidFrames' | 'pings' | 'settings' | 'priorities'): boolean {
+    return this.#check(this.#guard.onEvent(limit, this.runtime.loop.nowMs));
+  }
+
+  #check(exceeded: ExceededLimit | undefined): boolean {
+    if (exceeded === undefined) return false;
+    this.#flood(exceeded);
+    return true;
+  }
+
+  #flood(limit: ExceededLimit): void {
+    this.runtime.counters.floods++;
+    this.#fail(new AmbitError('H2_FLOOD', `limit ${limit} exceeded`), ENHANCE_YOUR_CALM);
+  }
+
+  /** `code` undefined: the engine has queued its own GOAWAY; else we say it and the engine is not used again. */
+  #fail(error: AmbitError, code: number | undefined): void {
+    if (this.#state === 'closed' || this.#state === 'closing') return;
+    if (this.#failure === undefined) {
+      this.#failure = error;
+      this.#failureCode = code;
+    }
+    if (this.#inEngine) return;
+    const first = this.#failure;
+    if (first.code === 'H2_PROTOCOL') this.runtime.counters.protocolErrors++;
+    this.#setState('closing');
+    this.#engineSpeaks = this.#failureCode === undefined;
+    this.#goodbyeCode = this.#failureCode;
+    this.#setTimer(this.#limits.finalFlushMs, () => this.#finish());
+    this.#wantFlush();
+    for (const stream of this.#streams.toArray()) stream.handleSessionLost(first);
+  }
+
+  /** A failure noted inside the engine takes effect now. True when there was one. */
+  #applyFailure(): boolean {
+    const failure = this.#failure;
+    if (failure === undefined || this.#state === 'closing' || this.#state === 'closed') return false;
+    this.#fail(failure, this.#failureCode);
+    return true;
+  }
+
+  /** Bytes that arrive after our GOAWAY are thrown away, up to a bound. True when the channel was closed. */
+  #discard(length: number): boolean {
+    this.#discardedBytes += length;
+    if (this.#discardedBytes <= MAX_DISCARDED_BYTES) return false;
+    this.#finish();
+    return true;
+  }
+
+  /** The byte channel ended: 0 = end of file, negative = -errno. */
+  #onChannelEnd(result: number): void {
+    const streams = this.#streams.size;
+    if (this.#failure === undefined && (result !== 0 || streams > 0)) {
+      const reason = result === 0 ? 'the peer closed the connection' : 'the connection failed';
+      this.#failure = new AmbitError('STREAM_RESET', reason, result === 0 ? {} : { errno: -result });
+    }
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (this.#state === 'closed') return;
+    this.#setState('closed');
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#releaseSendArena();
+    this.#channel.close();
+    this.#engine.free();
+    this.runtime.sessions.delete(this);
+    this.runtime.counters.sessionsClosed++;
+    const lost = this.#failure ?? new AmbitError('STREAM_RESET', 'the session was closed');
+    for (const stream of this.#streams.toArray()) stream.handleSessionLost(lost);
+    this.#events.onClosed(this.#failure);
+  }
+
+  #wantFlush(): void {
+    if (this.#flushWanted || this.#state === 'closed') return;
+    this.#flushWanted = true;
+    this.runtime.loop.atTurnEnd(this);
+  }
+
+  #releaseSendArena(): void {
+    if (this.#sendArena === undefined) return;
+    this.runtime.giveSendArena(this.#sendArena);
+    this.#sendArena = undefined;
+    this.#sendStart = 0;
+    this.#sendEnd = 0;
+  }
+
+  #setTimer(delayMs: number, handler: () => void): void {
+    this.#timer?.cancel();
+    this.#timer = this.runtime.loop.setTimer(delayMs, handler);
+  }
+
+  #setState(state: SessionState): void {
+    this.#state = state;
+  }
+}
+
+/** A GOAWAY frame (RFC 9113 section 6.8) at the start of `bytes`; returns its length. */
+function writeGoaway(bytes: Buffer, lastStreamId: number, errorCode: number): number {
+  bytes.writeUIntBE(8, 0, 3);
+  bytes[3] = FRAME_GOAWAY;
+  bytes[4] = 0;
+  bytes.writeUInt32BE(0, 5);
+  bytes.writeUInt32BE(lastStreamId, 9);
+  bytes.writeUInt32BE(errorCode, 13);
+  return 17;
+}
+
+/** Resets the stream that holds most among these sessions; false when none holds anything. */
+function resetLargestHolder(sessions: Iterable<Http2Session>, runtime: Http2Runtime): boolean {
+  let largest: Http2Stream | undefined;
+  for (const session of sessions) {
+    const candidate = session.largestHolder();
+    if (candidate !== undefined && candidate.heldMemoryBytes > (largest?.heldMemoryBytes ?? 0)) largest = candidate;
+  }
+  if (largest === undefined) return false;
+  runtime.counters.budgetResets++;
+  largest.reset(new AmbitError('BUFFER_BUDGET', 'the receiver of the stream does not take its bytes'));
+  return true;
+}
