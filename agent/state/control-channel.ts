@@ -1,0 +1,63 @@
+/**
+ * How the agent reaches the control plane and the CA: TLS 1.3 verified against a root file, a bearer token from a file.
+ * Both files are read when they are needed, so that a rotation is picked up without a restart.
+ */
+import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
+import { type Client, credentials, Metadata } from '@grpc/grpc-js';
+import { AmbitError } from '../../core/errors.ts';
+import { openClient } from '../../core/grpc.ts';
+
+export interface ControlEndpoint {
+  /** `host:port`. */
+  readonly address: string;
+  /** PEM; undefined trusts the roots of the system. */
+  readonly rootCaFile?: string | undefined;
+  /** Undefined sends no token. */
+  readonly tokenFile?: string | undefined;
+  readonly clusterId?: string | undefined;
+  /** Name the server certificate must carry where it is not the host of `address`. */
+  readonly serverName?: string | undefined;
+}
+
+/** The roots as they are on disk now, or undefined for those of the system. @throws AmbitError `CONFIGURATION` */
+export async function readRoots(endpoint: ControlEndpoint): Promise<string | undefined> {
+  return endpoint.rootCaFile === undefined ? undefined : readText(endpoint.rootCaFile, 'root certificates');
+}
+
+/** A new channel; it connects on first use. The caller closes it. @throws AmbitError `CONFIGURATION` for bad roots */
+export function openControlClient(endpoint: ControlEndpoint, rootsPem: string | undefined): Client {
+  try {
+    const context = createSecureContext({ minVersion: 'TLSv1.3', ...(rootsPem === undefined ? {} : { ca: rootsPem }) });
+    return openClient(endpoint.address, credentials.createFromSecureContext(context), {
+      ...(endpoint.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': endpoint.serverName }),
+      // A channel of its own: closing one client must not end the connection of another.
+      'grpc.use_local_subchannel_pool': 1,
+    });
+  } catch (thrown) {
+    throw new AmbitError('CONFIGURATION', 'the root certificates of the control plane cannot be used', {
+      cause: thrown,
+    });
+  }
+}
+
+/** `authorization` and `clusterid` of one request. @throws AmbitError `CONFIGURATION` when the token cannot be read */
+export async function readMetadata(endpoint: ControlEndpoint): Promise<Metadata> {
+  const metadata = new Metadata();
+  if (endpoint.tokenFile !== undefined) {
+    const token = (await readText(endpoint.tokenFile, 'token')).trim();
+    if (!/^[\x21-\x7e]+$/.test(token))
+      throw new AmbitError('CONFIGURATION', `the token in ${endpoint.tokenFile} is empty or not a token`);
+    metadata.set('authorization', `Bearer ${token}`);
+  }
+  if (endpoint.clusterId !== undefined) metadata.set('clusterid', endpoint.clusterId);
+  return metadata;
+}
+
+async function readText(path: string, what: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (thrown) {
+    throw new AmbitError('CONFIGURATION', `cannot read the ${what} from ${path}`, { cause: thrown });
+  }
+}
