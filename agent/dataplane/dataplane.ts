@@ -9,10 +9,9 @@ import { logger } from '../../core/log.ts';
 import type { SpiffeId } from '../../core/spiffe.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
-import type { ResourceUpdate } from '../state/resource.ts';
+import type { ResourceFeed } from '../state/resource-feed.ts';
 import type { FromWorker, LiveConnectionView, MessageProblem, ToWorker, WorkerMetrics } from './messages.ts';
 import type { EnrolledPod, PodCapture } from './pod-capture.ts';
-import { ResourceLog } from './resource-log.ts';
 import { type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
@@ -27,6 +26,8 @@ const RESTART_DELAY_MS = 100;
 export interface DataplaneOptions {
   readonly workers: number;
   readonly settings: WorkerSettings;
+  /** Every worker gets everything of it, now and later. */
+  readonly feed: ResourceFeed;
   /** A connection waits for this identity's certificate. */
   readonly onNeedIdentity: (identity: SpiffeId) => void;
 }
@@ -47,7 +48,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   readonly #workers: WorkerHandle[] = [];
   readonly #pods = new Map<string, CapturedPod>();
   readonly #identities = new Map<SpiffeId, TlsMaterial>();
-  readonly #resources = new ResourceLog();
+  readonly #unsubscribe: () => void;
   readonly #listening = new Map<string, Pending>();
   readonly #leaving = new Map<string, Pending>();
   readonly #ticketKeys = randomBytes(TICKET_KEY_BYTES);
@@ -68,6 +69,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
     });
     this.#unready = { waiting: new Set(Array.from({ length: options.workers }, (_, i) => i)), settle: settleReady };
     for (let index = 0; index < options.workers; index++) this.#startWorker(index);
+    this.#unsubscribe = options.feed.subscribe((update) => this.#broadcast({ kind: 'resources', update }));
   }
 
   /** Resolves when every worker's loop runs. */
@@ -118,12 +120,6 @@ export class Dataplane implements PodCapture, WorkerEvents {
     return answers.every((listening) => listening);
   }
 
-  /** Gives resources to every worker, now and to those that replace them. */
-  applyResources(update: ResourceUpdate): void {
-    this.#resources.record(update);
-    this.#broadcast({ kind: 'resources', update });
-  }
-
   putIdentity(identity: SpiffeId, material: TlsMaterial): void {
     this.#identities.set(identity, material);
     this.#broadcast({ kind: 'identity', identity, material });
@@ -166,6 +162,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   /** Ends the workers and releases every namespace. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#unsubscribe();
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     for (const { netns } of this.#pods.values()) netns.close();
     this.#pods.clear();
@@ -201,18 +198,23 @@ export class Dataplane implements PodCapture, WorkerEvents {
     if (this.#drained !== undefined) answered(this.#drained, worker.index, undefined);
     if (this.#stopping) return;
     this.#restarts++;
-    setTimeout(() => this.#startWorker(worker.index), RESTART_DELAY_MS);
+    setTimeout(() => this.#replaceWorker(worker.index), RESTART_DELAY_MS);
   }
 
-  /** Starts a worker and tells it everything the others know; messages wait until its loop runs. */
-  #startWorker(index: number): void {
+  /** Tells a new worker everything the others know; messages wait until its loop runs. */
+  #replaceWorker(index: number): void {
     if (this.#stopping) return;
+    const worker = this.#startWorker(index);
+    for (const [identity, material] of this.#identities) worker.send({ kind: 'identity', identity, material });
+    for (const update of this.#options.feed.store.snapshot()) worker.send({ kind: 'resources', update });
+    for (const { pod, netns } of this.#pods.values()) worker.send({ kind: 'pod', pod, netnsFd: netns.fd });
+  }
+
+  #startWorker(index: number): WorkerHandle {
     const worker = new WorkerHandle(index, this.#options.settings, this);
     this.#workers[index] = worker;
     worker.send({ kind: 'ticketKeys', keys: this.#ticketKeys });
-    for (const [identity, material] of this.#identities) worker.send({ kind: 'identity', identity, material });
-    for (const update of this.#resources.replay()) worker.send({ kind: 'resources', update });
-    for (const { pod, netns } of this.#pods.values()) worker.send({ kind: 'pod', pod, netnsFd: netns.fd });
+    return worker;
   }
 
   #broadcast(message: ToWorker): void {

@@ -11,7 +11,8 @@ export interface WorkerSettings {
   /** True: pods of one node talk over a tunnel too. */
   readonly forceEncryption: boolean;
   readonly logFormat: 'json' | 'plain';
-  readonly accessLog: boolean;
+  /** Open descriptor the access log goes to; absent: no access log. */
+  readonly accessLogFd: number | undefined;
   /** How long a connection waits for its pod's announcement or certificate before it is refused. */
   readonly readinessWaitMs: number;
   readonly poolMaxStreamsPerConnection: number;

@@ -27,7 +27,6 @@ import { workerGauges } from './worker-gauges.ts';
 
 /** Connections of one worker that may wait for an announcement or a certificate at the same time. */
 const MAX_WAITING = 4096;
-const STANDARD_OUTPUT = 1;
 /** How often a draining worker looks whether its connections have ended. */
 const DRAIN_POLL_MS = 50;
 
@@ -48,7 +47,8 @@ class DataplaneWorker {
     loop.onHandlerError = (error) => this.#onDefect(error);
     const state = new MeshState();
     const pods = new PodTable(state);
-    this.#writer = settings.accessLog ? new LogWriter(loop, STANDARD_OUTPUT) : undefined;
+    const { accessLogFd } = settings;
+    this.#writer = accessLogFd === undefined ? undefined : new LogWriter(loop, accessLogFd);
     const recorder = new Recorder(loop, this.#writer, settings.logFormat);
     const identities = new IdentityStore(
       () => loop.nowMs,

@@ -1,0 +1,249 @@
+/**
+ * The agent process put together. `start` brings the parts up in the order of their dependencies, `stop` takes them down in
+ * the opposite one; what exists in between is what the admin pages show.
+ *
+ *   state <- local file | xDS        certificates <- folder | CA
+ *      \________________ workers ___________/
+ *                          |
+ *            pods <- enrolment (CNI) | dedicated
+ */
+import { hostname } from 'node:os';
+import { eligibilitySettings } from '../core/enrolment/eligibility.ts';
+import { AmbitError, toAmbitError } from '../core/errors.ts';
+import { logger, setLogLevel } from '../core/log.ts';
+import { startAdmin } from './admin/server.ts';
+import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
+import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
+import { Dataplane } from './dataplane/dataplane.ts';
+import type { LiveConnectionView } from './dataplane/messages.ts';
+import { type DedicatedPod, startDedicated } from './dedicated.ts';
+import { FilePodDirectory } from './enrol/file-pod-directory.ts';
+import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
+import { PodIdentities } from './pod-identities.ts';
+import type { RouteSettings } from './route/outbound.ts';
+import { CaClient } from './state/ca-client.ts';
+import { Certificates } from './state/certificates.ts';
+import type { ControlEndpoint } from './state/control-channel.ts';
+import { IdentityDirectory } from './state/identity-directory.ts';
+import type { CertificateSource } from './state/issued-certificate.ts';
+import { readLocalConfig } from './state/local-config.ts';
+import { MeshState } from './state/mesh-state.ts';
+import { ResourceFeed } from './state/resource-feed.ts';
+import { XdsClient } from './state/xds-client.ts';
+import { xdsNode } from './state/xds-node.ts';
+
+const log = logger('agent');
+
+const STANDARD_OUTPUT = 1;
+
+/** Names in the readiness answer; Istio's. */
+type StartTask = 'state manager' | 'proxy' | 'workload proxy manager';
+
+export class App implements AdminSource {
+  readonly state = new MeshState();
+  readonly routeSettings: RouteSettings;
+  readonly configuration: Readonly<Record<string, unknown>>;
+  readonly #config: AgentConfig;
+  readonly #pending: Set<StartTask>;
+  readonly #feed = new ResourceFeed(this.state);
+  readonly #certificateSource: CertificateSource & { close?(): void };
+  readonly #certificates: Certificates;
+  readonly #dataplane: Dataplane;
+  readonly #identities: PodIdentities;
+  readonly #xds: XdsClient | undefined;
+  #podDirectory: FilePodDirectory | undefined;
+  #enrolment: EnrolmentService | undefined;
+  #dedicated: DedicatedPod | undefined;
+  #admin: AdminServers | undefined;
+  #logLevel: LogLevel;
+
+  constructor(config: AgentConfig) {
+    this.#config = config;
+    this.#logLevel = config.logLevel;
+    this.configuration = describeConfig(config);
+    this.#pending = new Set(['state manager', 'proxy']);
+    if (config.podSource !== undefined) this.#pending.add('workload proxy manager');
+    this.routeSettings = {
+      outboundPolicy: config.outboundPolicy,
+      forceEncryption: config.forceEncryption,
+      isLocalPod: (uid) => this.#isLocalPod(uid),
+    };
+    this.#certificateSource = certificateSource(config);
+    this.#certificates = new Certificates({ source: this.#certificateSource });
+    this.#dataplane = new Dataplane({
+      workers: config.workers,
+      settings: {
+        node: config.nodeName,
+        network: config.network,
+        clusterId: config.clusterId,
+        trustDomain: config.trustDomain,
+        outboundPolicy: config.outboundPolicy,
+        forceEncryption: config.forceEncryption,
+        logFormat: config.logFormat,
+        accessLogFd: config.accessLog ? STANDARD_OUTPUT : undefined,
+        readinessWaitMs: config.readinessWaitMs,
+        poolMaxStreamsPerConnection: config.poolMaxStreamsPerConnection,
+        poolIdleReleaseMs: config.poolIdleReleaseMs,
+        keepaliveEnabled: config.keepaliveEnabled,
+      },
+      feed: this.#feed,
+      onNeedIdentity: (identity) => this.#identities.request(identity, 'realTime'),
+    });
+    this.#identities = new PodIdentities({
+      dataplane: this.#dataplane,
+      certificates: this.#certificates,
+      state: this.state,
+      trustDomain: config.trustDomain,
+      node: config.nodeName,
+    });
+    this.#xds = xdsClient(config, this.#feed);
+  }
+
+  /** Resolves when pods can be captured; readiness may still wait for the control plane. Rejects with an AmbitError. */
+  async start(): Promise<void> {
+    const config = this.#config;
+    setLogLevel(config.logLevel);
+    log.info({ configuration: this.configuration }, 'the agent starts');
+    const { adminPort, metricsPort, readinessPort } = config;
+    this.#admin = await startAdmin(this, { admin: adminPort, metrics: metricsPort, readiness: readinessPort });
+    await this.#startState();
+    await this.#dataplane.ready;
+    if (config.dedicated !== undefined) {
+      this.#dedicated = await startDedicated(config.dedicated, this.#identities, config.capture);
+    }
+    this.#pending.delete('proxy');
+    if (config.podSource !== undefined) {
+      this.#podDirectory = await FilePodDirectory.open(config.podSource);
+      this.#enrolment = await startEnrolment({
+        runDirectory: config.runDirectory,
+        directory: this.#podDirectory,
+        capture: this.#identities,
+        eligibility: eligibilitySettings(config.excludedNamespaces),
+        notReady: () => (this.#pending.size === 0 ? undefined : [...this.#pending].join(', ')),
+      });
+      this.#pending.delete('workload proxy manager');
+    }
+    log.info({ ports: this.#admin.ports, workers: config.workers }, 'the agent runs');
+  }
+
+  /** Drains, then ends everything. Rules of enrolled pods stay: until a successor comes they fail closed. */
+  async stop(): Promise<void> {
+    const graceMs = drainGraceMs(this.#config);
+    log.info({ graceMs }, 'the agent stops');
+    await this.#enrolment?.close();
+    this.#podDirectory?.close();
+    const cut = await this.#dataplane.drain(graceMs);
+    log.info({ cut }, 'connections have ended');
+    await this.abort();
+  }
+
+  /** Ends everything at once; also after a start that failed. */
+  async abort(): Promise<void> {
+    this.#xds?.stop();
+    await this.#dedicated?.close().catch((thrown: unknown) => {
+      log.error({ reason: toAmbitError(thrown, 'RULES').message }, 'the own namespace was not left as it was found');
+    });
+    this.#identities.close();
+    this.#certificates.close();
+    this.#certificateSource.close?.();
+    await this.#dataplane.stop();
+    await this.#admin?.close();
+  }
+
+  async #startState(): Promise<void> {
+    const { localConfigPath } = this.#config;
+    if (localConfigPath !== undefined) {
+      for (const update of await readLocalConfig(localConfigPath)) this.#feed.apply(update);
+    }
+    if (this.#xds === undefined) {
+      this.#pending.delete('state manager');
+      return;
+    }
+    this.#xds.start();
+    void this.#xds.synced.then(() => this.#pending.delete('state manager'));
+  }
+
+  #isLocalPod(workloadUid: string): boolean {
+    const workload = this.state.findWorkloadByUid(workloadUid);
+    if (workload === undefined) return false;
+    return this.#dataplane.pods().some(({ namespace, name }) => {
+      return namespace === workload.namespace && name === workload.name;
+    });
+  }
+
+  certificates(): readonly CertificateView[] {
+    return this.#certificates.status().map(({ identity, state, certificate }) => ({
+      identity,
+      state,
+      chainPem: certificate?.certificateChainPem ?? '',
+      rootsPem: certificate?.rootsPem ?? '',
+    }));
+  }
+
+  pods(): readonly PodView[] {
+    if (this.#enrolment === undefined) return this.#dataplane.pods().map((pod) => ({ pod, state: 'up' }));
+    return this.#enrolment.list().map(({ pod, state }) => ({ pod, state: state === 'enrolled' ? 'up' : 'pending' }));
+  }
+
+  async collectMetrics(): Promise<MetricsSnapshot> {
+    const pods = this.pods();
+    const up = pods.filter(({ state }) => state === 'up').length;
+    const { restarts, podsStarted, podsStopped } = this.#dataplane.counts;
+    return {
+      workers: await this.#dataplane.collect(),
+      podsUp: up,
+      podsPending: pods.length - up,
+      podsStarted,
+      podsStopped,
+      workersRestarted: restarts,
+      ...(this.#xds === undefined ? {} : { xds: this.#xds.stats }),
+    };
+  }
+
+  connections(): Promise<readonly LiveConnectionView[]> {
+    return this.#dataplane.connections();
+  }
+
+  readiness(): readonly string[] {
+    return [...this.#pending];
+  }
+
+  logLevel(): LogLevel {
+    return this.#logLevel;
+  }
+
+  setLogLevel(level: LogLevel): void {
+    this.#logLevel = level;
+    setLogLevel(level);
+  }
+}
+
+function certificateSource(config: AgentConfig): CertificateSource & { close?(): void } {
+  if (config.identityDirectory !== undefined) return new IdentityDirectory(config.identityDirectory);
+  const address = config.caAddress ?? config.xdsAddress;
+  if (address === undefined) {
+    throw new AmbitError('CONFIGURATION', 'no certificates: set CA_ADDRESS or XDS_ADDRESS, or give --identity-dir');
+  }
+  return new CaClient({
+    endpoint: endpoint(config, address, config.caRootCa ?? config.xdsRootCa),
+    secretTtlMs: config.secretTtlMs,
+    impersonate: config.dedicated === undefined,
+  });
+}
+
+function xdsClient(config: AgentConfig, feed: ResourceFeed): XdsClient | undefined {
+  if (config.xdsAddress === undefined) return undefined;
+  return new XdsClient(feed, {
+    endpoint: endpoint(config, config.xdsAddress, config.xdsRootCa ?? config.caRootCa),
+    node: xdsNode({
+      nodeName: config.nodeName,
+      podName: config.dedicated?.name ?? hostname(),
+      podNamespace: config.dedicated?.namespace ?? 'istio-system',
+      metadata: { CLUSTER_ID: config.clusterId, NETWORK: config.network },
+    }),
+  });
+}
+
+function endpoint(config: AgentConfig, address: string, rootCaFile: string | undefined): ControlEndpoint {
+  return { address, rootCaFile, tokenFile: config.authTokenFile, clusterId: config.clusterId };
+}

@@ -1,0 +1,68 @@
+/**
+ * Entry of `ambit agent`: environment and flags to configuration to app; signals to drain. The first SIGTERM or SIGINT
+ * drains, a second one ends at once.
+ */
+import { parseArgs } from 'node:util';
+import { toAmbitError } from '../core/errors.ts';
+import { logger } from '../core/log.ts';
+import { App } from './app.ts';
+import { type AgentFlags, readConfig } from './config.ts';
+
+const log = logger('agent');
+
+const EXIT_FAILED = 1;
+/** As shells report a process that was interrupted. */
+const EXIT_INTERRUPTED = 130;
+
+/** Runs the agent until a signal ends it; resolves to the exit status. Mistakes are logged, never thrown. */
+export async function runAgent(
+  environment: Readonly<Record<string, string | undefined>>,
+  flags: AgentFlags,
+): Promise<number> {
+  let app: App | undefined;
+  try {
+    app = new App(readConfig(environment, flags));
+    const stopped = signalled();
+    await Promise.race([app.start(), stopped]);
+    await stopped;
+    await app.stop();
+    return 0;
+  } catch (thrown) {
+    const error = toAmbitError(thrown, 'USAGE');
+    log.fatal({ code: error.code, detail: error.message.split('\n'), hint: error.row.hint }, 'the agent cannot go on');
+    await app?.abort();
+    return EXIT_FAILED;
+  }
+}
+
+function signalled(): Promise<void> {
+  return new Promise((resolve) => {
+    let asked = false;
+    const onSignal = (): void => {
+      if (asked) process.exit(EXIT_INTERRUPTED);
+      asked = true;
+      resolve();
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  });
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      dedicated: { type: 'string' },
+      config: { type: 'string' },
+      'identity-dir': { type: 'string' },
+      capture: { type: 'boolean' },
+    },
+  });
+  const { dedicated, config, capture } = values;
+  const identityDir = values['identity-dir'];
+  process.exitCode = await runAgent(process.env, {
+    ...(dedicated === undefined ? {} : { dedicated }),
+    ...(config === undefined ? {} : { config }),
+    ...(identityDir === undefined ? {} : { identityDir }),
+    ...(capture === undefined ? {} : { capture }),
+  });
+}
