@@ -4,7 +4,6 @@
  */
 import type { AmbitError } from '../core/errors.ts';
 import type { SocketAddress } from '../core/ip.ts';
-import { NO_ERROR } from '../reactor/http2/error-codes.ts';
 import type { HeaderList, ReceivedHeaders } from '../reactor/http2/headers.ts';
 import type { Http2Stream } from '../reactor/http2/stream.ts';
 import type { PeerIdentity } from './peer-identity.ts';
@@ -62,10 +61,9 @@ export class TunnelRequest<Tag> {
   }
 }
 
-/** Answers with a bare status; what the client still sends is not wanted (RFC 9113 section 8.1: RST_STREAM NO_ERROR). */
+/** Answers with a bare status and ends the stream. */
 export function refuseStream(stream: Http2Stream, status: 400 | 401 | 503): void {
   if (stream.closed) return;
   stream.onAbandoned = undefined;
-  stream.respond([[':status', String(status)]], true);
-  stream.resetWithCode(NO_ERROR, undefined);
+  stream.respondAndEnd([[':status', String(status)]]);
 }

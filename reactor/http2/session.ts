@@ -95,6 +95,7 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
   #writeBlocked = false;
   #connectionUncredited = 0;
   #heldBytes = 0;
+  #lateResets: { id: number; code: number }[] = [];
   #collected: ReceivedHeaders | undefined;
   #collectedStreamId = 0;
   #timer: Timer | undefined;
@@ -243,6 +244,7 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
       const produced = this.#produce();
       if (produced < 0) return;
       if (produced === 0) {
+        if (this.#submitLateResets()) continue;
         this.#releaseSendArena();
         this.#channel.setInterest(READABLE);
         this.#afterFlush();
@@ -266,6 +268,12 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
   submitReset(stream: Http2Stream, code: number): void {
     if (!this.#engineUsable) return;
     this.#engine.submitReset(stream.id, code);
+    this.#wantFlush();
+  }
+
+  /** @internal Resets the stream when what was submitted before has been serialised (a reset at once would overtake it). */
+  resetAfterFlush(stream: Http2Stream, code: number): void {
+    this.#lateResets.push({ id: stream.id, code });
     this.#wantFlush();
   }
 
@@ -495,6 +503,14 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
       } else this.#onChannelEnd(written);
       return false;
     }
+    return true;
+  }
+
+  #submitLateResets(): boolean {
+    const late = this.#lateResets;
+    if (late.length === 0 || !this.#engineUsable) return false;
+    this.#lateResets = [];
+    for (const { id, code } of late) this.#engine.submitReset(id, code);
     return true;
   }
 

@@ -89,6 +89,13 @@ export class Http2Stream {
     this.#session.submitResponse(this, headers, endStream);
   }
 
+  /** Server: answers without a body; what the client still sends is not wanted (RFC 9113 section 8.1). The stream is closed for our side at once. */
+  respondAndEnd(headers: HeaderList): void {
+    this.respond(headers, true);
+    if (!this.#remoteEnded && !this.#engineClosed) this.#session.resetAfterFlush(this, NO_ERROR);
+    this.#finish(undefined);
+  }
+
   /** Our body ends after what `fill` gives, followed by these; the next `fill` must return 0. */
   endWithTrailers(trailers: HeaderList): void {
     this.#assertOpen();
