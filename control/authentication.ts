@@ -4,8 +4,15 @@
  * A caller is a service account. An agent's token also names the node it runs on; only such callers may ask for the
  * identities of others (the CA decides for which). Failures are opaque to the peer and explained in the log.
  */
-import type { Metadata } from '@grpc/grpc-js';
-import { AmbitError } from '../core/errors.ts';
+import {
+  type Metadata,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  ServerListenerBuilder,
+  status,
+} from '@grpc/grpc-js';
+import { AmbitError, toAmbitError } from '../core/errors.ts';
+import { logger } from '../core/log.ts';
 
 export interface Caller {
   readonly namespace: string;
@@ -35,4 +42,50 @@ export function bearerToken(metadata: Metadata): string {
   if (match?.[1] === undefined)
     throw new AmbitError('AUTHENTICATION', 'the authorization header is not a bearer token');
   return match[1];
+}
+
+const log = logger('authentication');
+
+/**
+ * Authenticates every call of a server before a byte of its messages is read, so that strangers cannot make the server
+ * hold or decode anything. Handlers ask `callerOf` with the metadata of their call.
+ */
+export class CallAuthentication {
+  readonly #authenticator: Authenticator;
+  readonly #onRefused: (path: string) => void;
+  readonly #callers = new WeakMap<Metadata, Caller>();
+
+  /** `onRefused` is told the path of each refused call. */
+  constructor(authenticator: Authenticator, onRefused: (path: string) => void) {
+    this.#authenticator = authenticator;
+    this.#onRefused = onRefused;
+  }
+
+  readonly interceptor: ServerInterceptor = (method, call) =>
+    new ServerInterceptingCall(call, {
+      start: (next) => {
+        const listener = new ServerListenerBuilder().withOnReceiveMetadata((metadata, proceed) => {
+          this.#authenticator.authenticate(metadata).then(
+            (caller) => {
+              this.#callers.set(metadata, caller);
+              proceed(metadata);
+            },
+            (thrown) => {
+              const reason = toAmbitError(thrown, 'AUTHENTICATION').message;
+              log.warn({ peer: call.getPeer(), path: method.path, reason }, 'call refused');
+              this.#onRefused(method.path);
+              call.sendStatus({ code: status.UNAUTHENTICATED, details: 'authentication failure' });
+            },
+          );
+        });
+        next(listener.build());
+      },
+    });
+
+  /** The caller of a call that reached its handler. */
+  callerOf(metadata: Metadata): Caller {
+    const caller = this.#callers.get(metadata);
+    if (caller === undefined) throw new AmbitError('USAGE', 'the call did not pass authentication');
+    return caller;
+  }
 }

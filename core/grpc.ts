@@ -5,6 +5,8 @@
  * and decoded by `@bufbuild/protobuf`; bytes that do not decode end the call with INTERNAL inside grpc-js and never
  * reach a handler. What peers mean by a message is not decided here.
  */
+import { isIP } from 'node:net';
+import { checkServerIdentity, createSecureContext } from 'node:tls';
 import {
   create,
   type DescMessage,
@@ -17,7 +19,7 @@ import {
 } from '@bufbuild/protobuf';
 import {
   type CallOptions,
-  type ChannelCredentials,
+  ChannelCredentials,
   type ChannelOptions,
   Client,
   type ClientDuplexStream,
@@ -25,6 +27,7 @@ import {
   type MethodDefinition,
   type ServiceError,
 } from '@grpc/grpc-js';
+import { AmbitError } from './errors.ts';
 
 /** The largest discovery response a client accepts, bytes. Istio's ztunnel uses the same number. */
 export const MAX_DISCOVERY_RESPONSE_BYTES = 200 * 1024 * 1024;
@@ -57,9 +60,13 @@ export const SERVER_CHANNEL_OPTIONS: ChannelOptions = {
 
 type AnyMethod<I extends DescMessage, O extends DescMessage> = DescMethodUnary<I, O> | DescMethodBiDiStreaming<I, O>;
 
-/** The definition of one method for `Server.addService` (as a value of the service's record) and for `Client`. */
+/**
+ * The definition of one method for `Server.addService` (as a value of the service's record) and for `Client`. Requests
+ * longer than `maxRequestBytes` end with INTERNAL before they are decoded.
+ */
 export function methodDefinition<I extends DescMessage, O extends DescMessage>(
   method: AnyMethod<I, O>,
+  maxRequestBytes = MAX_DISCOVERY_REQUEST_BYTES,
 ): MethodDefinition<MessageShape<I>, MessageShape<O>> {
   const streaming = method.methodKind === 'bidi_streaming';
   return {
@@ -67,7 +74,10 @@ export function methodDefinition<I extends DescMessage, O extends DescMessage>(
     requestStream: streaming,
     responseStream: streaming,
     requestSerialize: (message) => asBuffer(toBinary(method.input, message)),
-    requestDeserialize: (bytes) => fromBinary(method.input, bytes),
+    requestDeserialize: (bytes) => {
+      if (bytes.length > maxRequestBytes) throw new AmbitError('DECODE', `longer than ${maxRequestBytes} bytes`);
+      return fromBinary(method.input, bytes);
+    },
     responseSerialize: (message) => asBuffer(toBinary(method.output, message)),
     responseDeserialize: (bytes) => fromBinary(method.output, bytes),
     originalName: method.localName,
@@ -77,6 +87,39 @@ export function methodDefinition<I extends DescMessage, O extends DescMessage>(
 /** A channel to `host:port`. The owner closes it with `close()`. */
 export function openClient(address: string, credentials: ChannelCredentials, options: ChannelOptions = {}): Client {
   return new Client(address, credentials, { ...CLIENT_CHANNEL_OPTIONS, ...options });
+}
+
+export interface TlsTarget {
+  /** `host:port`; the host is a DNS name or an IP address. */
+  readonly address: string;
+  /** Undefined: the roots of the system. */
+  readonly rootsPem?: string | undefined;
+  /** Name the certificate must carry where it is not the host of `address`. */
+  readonly serverName?: string | undefined;
+}
+
+/** Sent as SNI where the server is known by its IP address: RFC 6066 section 3 allows no addresses there. */
+const NAMELESS_SERVER = 'control-plane.invalid';
+
+/**
+ * A TLS 1.3 channel. The certificate must be valid for the host of the address, an IP address included, or for
+ * `serverName`. The owner closes it. Throws when the roots are not PEM.
+ */
+export function openTlsClient(target: TlsTarget, options: ChannelOptions = {}): Client {
+  const context = createSecureContext({
+    minVersion: 'TLSv1.3',
+    ...(target.rootsPem === undefined ? {} : { ca: target.rootsPem }),
+  });
+  const host = target.serverName ?? target.address.replace(/:[0-9]+$/, '').replace(/^\[(.*)\]$/, '$1');
+  const byAddress = isIP(host) !== 0;
+  const credentials = ChannelCredentials.createFromSecureContext(
+    context,
+    byAddress ? { checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate) } : {},
+  );
+  return openClient(target.address, credentials, {
+    'grpc.ssl_target_name_override': byAddress ? NAMELESS_SERVER : host,
+    ...options,
+  });
 }
 
 /** One request, one answer. Rejects with grpc-js's `ServiceError` (`code` is a gRPC status). */

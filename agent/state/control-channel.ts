@@ -3,10 +3,9 @@
  * Both files are read when they are needed, so that a rotation is picked up without a restart.
  */
 import { readFile } from 'node:fs/promises';
-import { createSecureContext } from 'node:tls';
-import { type Client, credentials, Metadata } from '@grpc/grpc-js';
+import { type Client, Metadata } from '@grpc/grpc-js';
 import { AmbitError } from '../../core/errors.ts';
-import { openClient } from '../../core/grpc.ts';
+import { openTlsClient } from '../../core/grpc.ts';
 
 export interface ControlEndpoint {
   /** `host:port`. */
@@ -28,12 +27,9 @@ export async function readRoots(endpoint: ControlEndpoint): Promise<string | und
 /** A new channel; it connects on first use. The caller closes it. @throws AmbitError `CONFIGURATION` for bad roots */
 export function openControlClient(endpoint: ControlEndpoint, rootsPem: string | undefined): Client {
   try {
-    const context = createSecureContext({ minVersion: 'TLSv1.3', ...(rootsPem === undefined ? {} : { ca: rootsPem }) });
-    return openClient(endpoint.address, credentials.createFromSecureContext(context), {
-      ...(endpoint.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': endpoint.serverName }),
-      // A channel of its own: closing one client must not end the connection of another.
-      'grpc.use_local_subchannel_pool': 1,
-    });
+    const { address, serverName } = endpoint;
+    // A channel of its own: closing one client must not end the connection of another.
+    return openTlsClient({ address, serverName, rootsPem }, { 'grpc.use_local_subchannel_pool': 1 });
   } catch (thrown) {
     throw new AmbitError('CONFIGURATION', 'the root certificates of the control plane cannot be used', {
       cause: thrown,

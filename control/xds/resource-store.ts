@@ -44,6 +44,11 @@ export class ResourceStore {
     return this.#live;
   }
 
+  /** Removals that are still remembered. */
+  get removals(): number {
+    return this.#entries.size - this.#live;
+  }
+
   /** Takes updates over; true when anything differs from before. */
   publish(updates: readonly ResourceUpdate[]): boolean {
     const before = this.#sequence;

@@ -30,7 +30,10 @@ export const SUBSCRIPTION_LIMITS: SubscriptionLimits = { maxNames: 100_000, resp
 /** Names, versions and tags around the content of one resource in a response, roughly. */
 const ENVELOPE_BYTES = 128;
 
-export type Answer = { readonly kind: 'none' | 'ack' } | { readonly kind: 'nack'; readonly message: string };
+export type Answer =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'ack' }
+  | { readonly kind: 'nack'; readonly message: string };
 
 export class Subscription {
   readonly #store: ResourceStore;

@@ -1,0 +1,144 @@
+/**
+ * `istio.v1.auth.IstioCertificateService`: one request from an authenticated caller to a signed chain.
+ *
+ * Order: rate limit, identity, request, lifetime, signature; every outcome is one audit line and one count. What the
+ * peer is told follows istiod: refusals of an identity are as opaque as failed authentication.
+ */
+import { createHash, type KeyObject } from 'node:crypto';
+import { create } from '@bufbuild/protobuf';
+import { status } from '@grpc/grpc-js';
+import {
+  type IstioCertificateRequest,
+  type IstioCertificateResponse,
+  IstioCertificateResponseSchema,
+} from '../../api/gen/istio/v1/auth/ca_pb.js';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import { logger } from '../../core/log.ts';
+import type { Caller } from '../authentication.ts';
+import type { ControlMetrics } from '../metrics.ts';
+import type { CertificateAuthority } from './authority.ts';
+import { readCertificateRequest } from './certificate-request.ts';
+import { authorizeIdentity, type NodeAuthorizationRules } from './node-authorization.ts';
+import type { RateLimit } from './rate-limit.ts';
+
+export interface IssuanceLimits {
+  readonly defaultLifetimeMs: number;
+  readonly maxLifetimeMs: number;
+}
+
+/** What a peer is told. */
+export interface Refusal {
+  readonly code: status;
+  readonly details: string;
+}
+
+export type CertificateAnswer =
+  | { readonly kind: 'issued'; readonly response: IstioCertificateResponse }
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+const log = logger('ca');
+
+export class CertificateService {
+  readonly #authority: CertificateAuthority;
+  readonly #rules: NodeAuthorizationRules;
+  readonly #limits: IssuanceLimits;
+  readonly #rateLimit: RateLimit;
+  readonly #metrics: ControlMetrics;
+
+  constructor(
+    authority: CertificateAuthority,
+    rules: NodeAuthorizationRules,
+    limits: IssuanceLimits,
+    rateLimit: RateLimit,
+    metrics: ControlMetrics,
+  ) {
+    this.#authority = authority;
+    this.#rules = rules;
+    this.#limits = limits;
+    this.#rateLimit = rateLimit;
+    this.#metrics = metrics;
+  }
+
+  answer(caller: Caller, request: IstioCertificateRequest, peer: string): CertificateAnswer {
+    this.#metrics.csrCount.inc();
+    const account = `${caller.namespace}/${caller.serviceAccount}`;
+    const facts = { peer, caller: account, node: caller.node };
+    try {
+      if (!this.#rateLimit.take(caller.node ?? account)) throw new AmbitError('RATE_LIMITED', 'too many requests');
+      const identity = authorizeIdentity(caller, requestedIdentity(request), this.#rules);
+      const key = readCertificateRequest(request.csr);
+      const issued = this.#authority.issueWorkload(identity, key, this.#lifetimeMs(request.validityDuration));
+      this.#metrics.issued.inc();
+      const notAfter = new Date(issued.notAfterMs).toISOString();
+      log.info(
+        { ...facts, identity, serial: issued.serial, notAfter, keyType: key.asymmetricKeyType, spki: fingerprint(key) },
+        'certificate issued',
+      );
+      const response = create(IstioCertificateResponseSchema, { certChain: [...issued.chain] });
+      return { kind: 'issued', response };
+    } catch (thrown) {
+      const error = toAmbitError(thrown, 'CA');
+      this.#count(error);
+      log.warn({ ...facts, code: error.code, reason: error.message }, 'certificate refused');
+      return { kind: 'refused', refusal: refusalOf(error) };
+    }
+  }
+
+  #lifetimeMs(seconds: bigint): number {
+    if (seconds === 0n) return this.#limits.defaultLifetimeMs;
+    const maxSeconds = BigInt(Math.floor(this.#limits.maxLifetimeMs / 1000));
+    if (seconds < 0n || seconds > maxSeconds) {
+      throw new AmbitError('BAD_REQUEST', `the lifetime must be between 1 and ${maxSeconds} seconds`);
+    }
+    return Number(seconds) * 1000;
+  }
+
+  #count(error: AmbitError): void {
+    switch (error.code) {
+      case 'FORBIDDEN':
+        this.#metrics.authenticationFailures.inc();
+        break;
+      case 'TRUST_DOMAIN':
+        this.#metrics.identityErrors.inc();
+        break;
+      case 'BAD_REQUEST':
+        this.#metrics.csrParsingErrors.inc();
+        break;
+      case 'RATE_LIMITED':
+        this.#metrics.signErrors.inc({ error: 'rate_limited' });
+        break;
+      default:
+        this.#metrics.signErrors.inc({ error: 'internal' });
+    }
+  }
+}
+
+function requestedIdentity(request: IstioCertificateRequest): string | undefined {
+  const { metadata = {} } = request;
+  if (metadata.CertSigner !== undefined) throw new AmbitError('BAD_REQUEST', 'this CA has no other signers');
+  const requested = metadata.ImpersonatedIdentity;
+  if (requested === undefined) return undefined;
+  if (typeof requested !== 'string') throw new AmbitError('BAD_REQUEST', 'ImpersonatedIdentity must be a string');
+  return requested;
+}
+
+function refusalOf(error: AmbitError): Refusal {
+  switch (error.code) {
+    case 'FORBIDDEN':
+    case 'TRUST_DOMAIN':
+      return { code: status.UNAUTHENTICATED, details: 'request authenticate failure' };
+    case 'BAD_REQUEST':
+      return { code: status.INVALID_ARGUMENT, details: error.message };
+    case 'RATE_LIMITED':
+      return { code: status.RESOURCE_EXHAUSTED, details: 'too many requests' };
+    default:
+      return { code: status.INTERNAL, details: 'the CA cannot sign now' };
+  }
+}
+
+/** SHA-256 of the public key, so that an audit can tell certificates of one key from those of another. */
+function fingerprint(key: KeyObject): string {
+  return createHash('sha256')
+    .update(key.export({ type: 'spki', format: 'der' }))
+    .digest('hex');
+}

@@ -1,0 +1,67 @@
+/**
+ * The metric families of the control plane, all of them here. Names of the CA are Istio's (`citadel_server_*`), those of
+ * discovery follow istiod's where one exists. Label values come from closed sets.
+ */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+export class ControlMetrics {
+  readonly registry = new Registry();
+  // Certificate authority.
+  readonly csrCount = this.#counter('citadel_server_csr_count', 'Certificate requests received.');
+  readonly authenticationFailures = this.#counter(
+    'citadel_server_authentication_failure_count',
+    'Certificate requests refused because the caller was not authenticated or not authorised.',
+  );
+  readonly csrParsingErrors = this.#counter('citadel_server_csr_parsing_err_count', 'Requests that could not be read.');
+  readonly identityErrors = this.#counter(
+    'citadel_server_id_extraction_err_count',
+    'Requests for something that is not an identity of this trust domain.',
+  );
+  readonly signErrors = this.#labelled('citadel_server_csr_sign_err_count', 'Requests that were not signed.', [
+    'error',
+  ]);
+  readonly issued = this.#counter('citadel_server_success_cert_issuance_count', 'Certificates issued.');
+  readonly rootExpiry = this.#gauge(
+    'citadel_server_root_cert_expiry_timestamp',
+    'When the signing root expires, seconds since the epoch.',
+  );
+  readonly rootExpirySeconds = this.#gauge(
+    'citadel_server_root_cert_expiry_seconds',
+    'Time until the signing root expires, seconds.',
+  );
+  // Discovery.
+  readonly connectedClients = this.#gauge('pilot_xds', 'Open discovery streams.');
+  readonly pushes = this.#counter('pilot_xds_pushes', 'Changes of the served resources that were offered to clients.');
+  readonly answers = this.#labelled('ambit_control_xds_answers', 'Answers of clients to responses.', [
+    'type',
+    'result',
+  ]);
+  readonly sentResources = this.#labelled('ambit_control_xds_resources_sent', 'Resources sent, removals included.', [
+    'type',
+  ]);
+  readonly resources = new Gauge({
+    name: 'ambit_control_resources',
+    help: 'Resources served.',
+    labelNames: ['type'],
+    registers: [this.registry],
+  });
+  readonly propagation = new Histogram({
+    name: 'pilot_proxy_convergence_time',
+    help: 'From a change in the source to its being offered to all clients, seconds.',
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3],
+    registers: [this.registry],
+  });
+  readonly sourceProblems = this.#gauge('ambit_control_source_problems', 'Objects of the source that are invalid now.');
+
+  #counter(name: string, help: string): Counter {
+    return new Counter({ name, help, registers: [this.registry] });
+  }
+
+  #labelled<const T extends string>(name: string, help: string, labelNames: readonly T[]): Counter<T> {
+    return new Counter({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  #gauge(name: string, help: string): Gauge {
+    return new Gauge({ name, help, registers: [this.registry] });
+  }
+}

@@ -1,0 +1,42 @@
+/** The TLS identity of the control plane's own port: a short-lived certificate of its own CA, renewed without a restart. */
+
+import { isIP } from 'node:net';
+import { type ServerCredentials as Credentials, ServerCredentials } from '@grpc/grpc-js';
+import { logger } from '../core/log.ts';
+import type { CertificateAuthority } from './ca/authority.ts';
+import type { SubjectAltName } from './ca/certificate.ts';
+
+const LIFETIME_MS = 24 * 3_600_000;
+
+const log = logger('control');
+
+/** Credentials whose certificate can be replaced; connections that stand keep theirs. TLS 1.3 only. */
+export class RenewingServerCredentials extends ServerCredentials {
+  readonly #authority: CertificateAuthority;
+  readonly #names: readonly SubjectAltName[];
+  #renewAtMs = 0;
+
+  constructor(authority: CertificateAuthority, names: readonly string[]) {
+    super({ minVersion: 'TLSv1.3' });
+    this.#authority = authority;
+    this.#names = [...new Set(names)].map((value) => ({ kind: isIP(value) === 0 ? 'dns' : 'ip', value }));
+    this.renew();
+  }
+
+  /** Issues a new certificate and uses it for every handshake from now on. */
+  renew(): void {
+    const issued = this.#authority.issueServer(this.#names, LIFETIME_MS);
+    this.#renewAtMs = Date.now() + (issued.notAfterMs - Date.now()) / 2;
+    this.updateSecureContextOptions({ cert: issued.certificatePem, key: issued.privateKeyPem });
+    log.info({ notAfter: new Date(issued.notAfterMs).toISOString() }, 'server certificate issued');
+  }
+
+  /** Renews at half life. Call it often. */
+  renewIfDue(): void {
+    if (Date.now() >= this.#renewAtMs) this.renew();
+  }
+
+  override _equals(other: Credentials): boolean {
+    return this === other;
+  }
+}

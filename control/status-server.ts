@@ -1,0 +1,58 @@
+/** Plain HTTP for operators and probes: readiness, metrics, and read-only views of the state. Nothing secret, no writes. */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { AmbitError, toAmbitError } from '../core/errors.ts';
+import type { SocketAddress } from '../core/ip.ts';
+
+export interface StatusSource {
+  /** What readiness still waits for; empty when ready. */
+  pending(): readonly string[];
+  metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** The views under /debug by name. */
+  readonly views: ReadonlyMap<string, () => unknown>;
+}
+
+/** Listens; resolves with the server and its port. */
+export function openStatusServer(
+  address: SocketAddress,
+  source: StatusSource,
+): Promise<{ server: Server; port: number }> {
+  const server = createServer({ headersTimeout: 5000, requestTimeout: 10_000 }, (request, response) => {
+    const send = (code: number, contentType: string, text: string): void => {
+      response.writeHead(code, { 'content-type': contentType }).end(request.method === 'HEAD' ? undefined : text);
+    };
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      send(405, 'text/plain', 'only GET\n');
+      return;
+    }
+    const path = new URL(request.url ?? '/', 'http://status').pathname;
+    const view = path.startsWith('/debug/') ? source.views.get(path.slice('/debug/'.length)) : undefined;
+    if (view !== undefined) {
+      send(200, 'application/json', `${JSON.stringify(view(), undefined, 2)}\n`);
+    } else if (path === '/healthz/ready' || path === '/ready') {
+      const pending = source.pending();
+      send(
+        pending.length === 0 ? 200 : 503,
+        'text/plain',
+        pending.length === 0 ? 'ready\n' : `waiting for ${pending.join(', ')}\n`,
+      );
+    } else if (path === '/metrics') {
+      source.metrics().then(
+        ({ contentType, text }) => send(200, contentType, text),
+        (thrown) => send(500, 'text/plain', `${toAmbitError(thrown, 'USAGE').message}\n`),
+      );
+    } else {
+      const names = [...source.views.keys()].map((name) => `/debug/${name}`);
+      send(404, 'text/plain', `${['/healthz/ready', '/metrics', ...names].join('\n')}\n`);
+    }
+  });
+  server.maxConnections = 256;
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(new AmbitError('CONFIGURATION', `status port: ${error.message}`)));
+    server.listen(address.port, address.ip, () => resolve({ server, port: boundPort(server.address()) }));
+  });
+}
+
+function boundPort(address: AddressInfo | string | null): number {
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
