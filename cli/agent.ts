@@ -1,0 +1,15 @@
+/** `ambit agent`: the node agent. Its settings come from the environment (docs/CONFIGURATION.md). */
+import { Command } from 'commander';
+import { runDeployable } from './run-deployable.ts';
+
+export function agentCommand(): Command {
+  return new Command('agent')
+    .description('Run the node agent (settings: environment, see docs/CONFIGURATION.md)')
+    .allowUnknownOption()
+    .helpOption(false)
+    .argument(
+      '[arguments...]',
+      'passed on: --dedicated <ns>/<name>/<sa>, --config <file>, --identity-dir <dir>, --capture',
+    )
+    .action((args: string[]) => runDeployable('agent/main.ts', args));
+}

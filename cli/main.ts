@@ -1,0 +1,31 @@
+/** The `ambit` command line: one file per command, put together here. */
+import { Command } from 'commander';
+import { agentCommand } from './agent.ts';
+import { connectionsCommand } from './connections.ts';
+import { controlCommand } from './control.ts';
+import { printFailure } from './output.ts';
+import { sandboxCommand } from './sandbox.ts';
+import { versionCommand } from './version.ts';
+import { whyCommand } from './why.ts';
+
+/** The whole command tree; a function so that tests and the documentation can read it. */
+export function buildProgram(): Command {
+  return new Command('ambit')
+    .description('Ambient service mesh: node agent, control plane, sandbox and the questions an operator asks them')
+    .showHelpAfterError('(ambit --help lists the commands)')
+    .addCommand(agentCommand())
+    .addCommand(controlCommand())
+    .addCommand(sandboxCommand())
+    .addCommand(connectionsCommand())
+    .addCommand(whyCommand())
+    .addCommand(versionCommand());
+}
+
+if (import.meta.main) {
+  try {
+    await buildProgram().parseAsync();
+  } catch (error) {
+    printFailure(error);
+    process.exitCode = 1;
+  }
+}
