@@ -11,6 +11,7 @@ import { whyCommand } from './why.ts';
 /** The whole command tree; a function so that tests and the documentation can read it. */
 export function buildProgram(): Command {
   return new Command('ambit')
+    .enablePositionalOptions()
     .description('Ambient service mesh: node agent, control plane, sandbox and the questions an operator asks them')
     .showHelpAfterError('(ambit --help lists the commands)')
     .addCommand(agentCommand())

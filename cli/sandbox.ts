@@ -18,6 +18,7 @@ interface SandboxOptions {
 
 export function sandboxCommand(): Command {
   return new Command('sandbox')
+    .enablePositionalOptions()
     .description('Run a two-node mesh with real agents, CNI plugin, control plane and pods; Ctrl-C removes it')
     .option('--check', 'prove unattended that everything works, and exit non-zero if not')
     .addOption(outputOption())

@@ -70,7 +70,7 @@ export class FlowTable {
     for (const call of calls) if (call.pod !== '') this.#latencies.set(`${pod} ${call.pod}`, call.p50Ms);
   }
 
-  /** The rows, busiest first. */
+  /** The rows, in the order in which the pairs first met. */
   rows(nowMs: number): Flow[] {
     const flows: Flow[] = [];
     for (const [key, pair] of this.#pairs) {
@@ -83,7 +83,7 @@ export class FlowTable {
       const recent = pair.times.filter((time) => nowMs - time <= WINDOW_MS).length;
       flows.push(this.#row(pair, recent / (WINDOW_MS / 1000)));
     }
-    return flows.sort((left, right) => right.perSecond - left.perSecond || left.from.localeCompare(right.from));
+    return flows;
   }
 
   #row(pair: Pair, perSecond: number): Flow {

@@ -18,7 +18,7 @@ const RESET = '\u001b[0m';
 
 export const TRY_LINES: readonly string[] = [
   'Try:  1  npm run ambit -- sandbox exec frontend -- curl -s http://catalog/items',
-  '      2  edit sandbox/mesh/policies/deny-legacy.yaml   (uncomment; the last row turns into DENIED)',
+  '      2  edit sandbox/mesh/policies/deny-legacy.yaml   (uncomment; legacy/cron turns into DENIED)',
   '      3  npm run ambit -- why legacy/cron shop/stock:8080',
   '      4  npm run ambit -- sandbox capture              (what an eavesdropper between the nodes sees)',
   '      5  npm run ambit -- sandbox kill agent a         (and watch it come back)',
