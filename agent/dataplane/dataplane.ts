@@ -20,6 +20,9 @@ const log = logger('dataplane');
 /** Opening listeners takes milliseconds; this bounds a worker that hangs. */
 const LISTEN_TIMEOUT_MS = 10_000;
 const TICKET_KEY_BYTES = 80;
+/** A worker whose loop hangs is noticed after MAX_SILENCE intervals. */
+const WATCH_INTERVAL_MS = 5000;
+const MAX_SILENCE = 3;
 /** A worker that dies again and again is not restarted faster than this. */
 const RESTART_DELAY_MS = 100;
 
@@ -49,6 +52,9 @@ export class Dataplane implements PodCapture, WorkerEvents {
   readonly #pods = new Map<string, CapturedPod>();
   readonly #identities = new Map<SpiffeId, TlsMaterial>();
   readonly #unsubscribe: () => void;
+  readonly #watchdog: NodeJS.Timeout;
+  /** Questions a worker left unanswered in a row, by index. */
+  readonly #silence: number[] = [];
   readonly #listening = new Map<string, Pending>();
   readonly #leaving = new Map<string, Pending>();
   readonly #ticketKeys = randomBytes(TICKET_KEY_BYTES);
@@ -69,6 +75,8 @@ export class Dataplane implements PodCapture, WorkerEvents {
     });
     this.#unready = { waiting: new Set(Array.from({ length: options.workers }, (_, i) => i)), settle: settleReady };
     for (let index = 0; index < options.workers; index++) this.#startWorker(index);
+    this.#watchdog = setInterval(() => void this.#watch(), WATCH_INTERVAL_MS);
+    this.#watchdog.unref();
     this.#unsubscribe = options.feed.subscribe((update) => this.#broadcast({ kind: 'resources', update }));
   }
 
@@ -163,9 +171,15 @@ export class Dataplane implements PodCapture, WorkerEvents {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#unsubscribe();
+    clearInterval(this.#watchdog);
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     for (const { netns } of this.#pods.values()) netns.close();
     this.#pods.clear();
+  }
+
+  /** Ends one worker and replaces it; its connections are lost. For a worker whose loop hangs. */
+  async replaceWorker(index: number): Promise<void> {
+    await this.#workers[index]?.kill();
   }
 
   onMessage(worker: WorkerHandle, message: FromWorker): void {
@@ -215,6 +229,17 @@ export class Dataplane implements PodCapture, WorkerEvents {
     this.#workers[index] = worker;
     worker.send({ kind: 'ticketKeys', keys: this.#ticketKeys });
     return worker;
+  }
+
+  async #watch(): Promise<void> {
+    for (const worker of [...this.#workers]) {
+      const silence = (await worker.isAlive()) ? 0 : (this.#silence[worker.index] ?? 0) + 1;
+      this.#silence[worker.index] = silence;
+      if (silence < MAX_SILENCE || this.#stopping) continue;
+      this.#silence[worker.index] = 0;
+      log.error({ worker: worker.index }, 'a data plane worker does not answer and is ended');
+      await this.replaceWorker(worker.index);
+    }
   }
 
   #broadcast(message: ToWorker): void {

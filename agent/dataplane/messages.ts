@@ -34,6 +34,8 @@ export type ToWorker =
   | { readonly kind: 'identityGone'; readonly identity: SpiffeId; readonly detail: string }
   /** Keys all workers share for TLS session tickets, 80 bytes. */
   | { readonly kind: 'ticketKeys'; readonly keys: Uint8Array }
+  /** Answered by `pong`; a worker whose loop hangs does not. */
+  | { readonly kind: 'ping'; readonly request: number }
   | { readonly kind: 'collect'; readonly request: number }
   | { readonly kind: 'connections'; readonly request: number }
   | { readonly kind: 'listening'; readonly request: number; readonly uid: string }
@@ -49,6 +51,7 @@ export type FromWorker =
   | { readonly kind: 'podGone'; readonly uid: string }
   /** A connection waits for this identity's certificate. Repeated at most once a second per identity. */
   | { readonly kind: 'needIdentity'; readonly identity: SpiffeId }
+  | { readonly kind: 'pong'; readonly request: number }
   | { readonly kind: 'collected'; readonly request: number; readonly metrics: WorkerMetrics }
   | { readonly kind: 'connectionList'; readonly request: number; readonly connections: readonly LiveConnectionView[] }
   | { readonly kind: 'listeningAnswer'; readonly request: number; readonly listening: boolean }

@@ -61,6 +61,12 @@ export class WorkerHandle {
     this.#deliver(message);
   }
 
+  /** True when the worker's loop answers. */
+  async isAlive(): Promise<boolean> {
+    const answer = await this.#ask((request) => ({ kind: 'ping', request }));
+    return answer?.kind === 'pong';
+  }
+
   async collect(): Promise<WorkerMetrics | undefined> {
     const answer = await this.#ask((request) => ({ kind: 'collect', request }));
     return answer?.kind === 'collected' ? answer.metrics : undefined;
@@ -74,6 +80,11 @@ export class WorkerHandle {
   async isListening(uid: string): Promise<boolean> {
     const answer = await this.#ask((request) => ({ kind: 'listening', request, uid }));
     return answer?.kind === 'listeningAnswer' && answer.listening;
+  }
+
+  /** Ends the thread without asking it; it counts as having died. */
+  async kill(): Promise<void> {
+    await this.#thread.terminate();
   }
 
   /** Ends the thread; resolves when it is gone. */

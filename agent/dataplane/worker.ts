@@ -127,6 +127,9 @@ class DataplaneWorker {
       case 'ticketKeys':
         identities.setTicketKeys(message.keys);
         return;
+      case 'ping':
+        this.#tell({ kind: 'pong', request: message.request });
+        return;
       case 'collect':
         this.#collect(message.request);
         return;

@@ -35,6 +35,8 @@ export interface TestDataplaneOptions {
   readonly withoutCertificate?: ReadonlySet<string>;
 }
 
+const LABEL_NAMES: readonly string[] = TRAFFIC_LABELS;
+
 export type LogLine = Readonly<Record<string, string | number>>;
 
 export class TestDataplane implements AsyncDisposable {
@@ -148,6 +150,14 @@ export class TestDataplane implements AsyncDisposable {
     return sums;
   }
 
+  /** A gauge or counter, added up over workers. */
+  async gauge(name: string): Promise<number> {
+    const workers = await this.dataplane.collect();
+    return workers
+      .flatMap(({ gauges }) => gauges.filter((entry) => entry.name === name))
+      .reduce((sum, { value }) => sum + value, 0);
+  }
+
   /** Refusals over all workers, by reason. */
   async refusals(): Promise<Record<string, number>> {
     const sums: Record<string, number> = {};
@@ -167,5 +177,5 @@ export class TestDataplane implements AsyncDisposable {
 export type TrafficSums = Pick<TrafficSeriesView, 'opened' | 'closed' | 'failed' | 'received' | 'sent'>;
 
 function labelOf(series: TrafficSeriesView, name: string): string | undefined {
-  return series.labels[TRAFFIC_LABELS.findIndex((label) => label === name)];
+  return series.labels[LABEL_NAMES.indexOf(name)];
 }

@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import type { TestNamespace } from './netns.ts';
 import { endProcess } from './netns.ts';
+import { awaitEnd } from './socket-exchange.ts';
 
 /** What the test asks of the child; answered by a message with the same `id`. */
 export type PodRequest =
@@ -100,6 +101,22 @@ export class PodProcess {
       });
       this.#send({ id, op: 'connect', host, port });
     });
+  }
+
+  /**
+   * Connects, sends some bytes and waits for the end: `ECONNREFUSED`, `ECONNRESET` or `end`. For calls that are expected
+   * to be turned away, before or after the connection stands.
+   */
+  async attempt(host: string, port: number): Promise<string> {
+    try {
+      const socket = await this.connect(host, port);
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+      const ended = await awaitEnd(socket);
+      socket.destroy();
+      return ended;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
   }
 
   /** Listens inside the pod, on all addresses unless `host` says otherwise. Port 0 takes any. */
