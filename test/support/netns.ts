@@ -56,7 +56,7 @@ export class TestNamespace {
   }
 
   async remove(): Promise<void> {
-    await Promise.all([...this.#children].map(endProcess));
+    await Promise.all([...this.#children].map((child) => endProcess(child)));
     try {
       ip(['netns', 'del', this.name]);
     } catch {
@@ -160,12 +160,12 @@ function ip(args: readonly string[]): string {
   return execFileSync('ip', args, { encoding: 'utf8', stdio: 'pipe' });
 }
 
-/** SIGTERM, and SIGKILL after two seconds; resolves when the process has ended. */
-export async function endProcess(child: ChildProcess): Promise<void> {
+/** SIGTERM, and SIGKILL after `patienceMs`; resolves when the process has ended. */
+export async function endProcess(child: ChildProcess, patienceMs = 2000): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   child.kill('SIGTERM');
-  const insist = setTimeout(() => child.kill('SIGKILL'), 2000);
+  const insist = setTimeout(() => child.kill('SIGKILL'), patienceMs);
   await ended;
   clearTimeout(insist);
 }

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { AgentProcess } from '../support/agent-process.ts';
+import { TestNetwork, type TestPod } from '../support/netns.ts';
+import { createAuthority, type TestAuthority } from '../support/pki.ts';
+import { readToEnd } from '../support/socket-exchange.ts';
+
+/** Files of two dedicated agents: the mesh and an identity folder for each pod. */
+class Files implements Disposable {
+  readonly directory = mkdtempSync(join(tmpdir(), 'ambit-dedicated-'));
+  readonly config = join(this.directory, 'mesh.yaml');
+  readonly #authority: TestAuthority = createAuthority();
+
+  constructor(pods: readonly TestPod[]) {
+    const workloads = pods.map((pod) => ({
+      name: pod.label,
+      namespace: 'default',
+      serviceAccount: pod.label,
+      workloadIps: [pod.address],
+      protocol: 'HBONE',
+      node: `node-of-${pod.label}`,
+      services: {},
+    }));
+    writeFileSync(this.config, JSON.stringify({ workloads }));
+  }
+
+  args(pod: TestPod): string[] {
+    const { label } = pod;
+    const folder = join(this.directory, label);
+    const leaf = this.#authority.issue({ uris: [`spiffe://cluster.local/ns/default/sa/${label}`] });
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'key.pem'), leaf.privateKeyPem);
+    writeFileSync(join(folder, 'cert-chain.pem'), leaf.certificateChainPem);
+    writeFileSync(join(folder, 'root-cert.pem'), this.#authority.pem);
+    return ['--dedicated', `default/${label}/${label}`, '--config', this.config, '--identity-dir', folder, '--capture'];
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.directory, { recursive: true });
+  }
+}
+
+test('two dedicated agents carry a connection through a tunnel, say so, and leave their namespaces as they were', async () => {
+  await using network = TestNetwork.create();
+  const client = network.addNode().addPod('client');
+  const server = network.addNode().addPod('server');
+  using files = new Files([client, server]);
+  const [near, far] = await Promise.all(
+    [client, server].map((pod) =>
+      AgentProcess.start(pod, {
+        args: files.args(pod),
+        environment: { NODE_NAME: `node-of-${pod.label}`, TERMINATION_GRACE_PERIOD_SECONDS: '2' },
+      }),
+    ),
+  );
+  assert.ok(near && far);
+  const echo = await (await server.process()).listen(8080, 'double');
+  const socket = await (await client.process()).connect(server.address, 8080);
+  socket.end('hello world');
+  assert.equal(String(await readToEnd(socket)), 'hello worldhello world');
+  assert.deepEqual(echo.clients, [client.address]);
+  const [outbound] = await near.awaitLines(1, (line) => line.direction === 'outbound');
+  const [inbound] = await far.awaitLines(1, (line) => line.direction === 'inbound');
+  assert.deepEqual([outbound?.path, outbound?.bytes_sent, outbound?.bytes_recv], ['hbone', 11, 22]);
+  assert.deepEqual([inbound?.path, inbound?.bytes_sent, inbound?.bytes_recv], ['hbone', 22, 11]);
+  assert.equal(near.metric('istio_tcp_received_bytes_total', 'reporter="source"', 'mutual_tls'), 11);
+  assert.equal(far.metric('istio_tcp_sent_bytes_total', 'reporter="destination"', 'mutual_tls'), 22);
+  const dump = JSON.parse(near.get(15000, '/config_dump'));
+  assert.equal(dump.certificates[0].identity, 'spiffe://cluster.local/ns/default/sa/client');
+  assert.equal(dump.certificates[0].state, 'Available');
+  assert.deepEqual(await Promise.all([near.stop(), far.stop()]), [0, 0]);
+  for (const pod of [client, server]) {
+    assert.equal(pod.exec('nft', 'list', 'ruleset'), '');
+    assert.doesNotMatch(pod.ip('rule show'), /fwmark/);
+  }
+});
+
+test('an agent that is killed leaves its pod closed, and its successor opens it again', async () => {
+  await using network = TestNetwork.create();
+  const client = network.addNode().addPod('client');
+  const server = network.addNode().addPod('server');
+  using files = new Files([client, server]);
+  const args = files.args(client);
+  const environment = { NODE_NAME: 'node-of-client' };
+  const first = await AgentProcess.start(client, { args, environment });
+  await (await server.process()).listen(8080, 'double');
+  const application = await client.process();
+  await first.kill();
+  assert.equal(await application.attempt(server.address, 8080), 'ECONNREFUSED');
+  const second = await AgentProcess.start(client, { args, environment });
+  // The registry says that the server has an agent; it has none, and nothing goes around that.
+  assert.equal(await application.attempt(server.address, 8080), 'ECONNRESET');
+  await second.awaitLines(1, (line) => line.reason === 'CONNECT_FAILED');
+  assert.equal(await second.stop(), 0);
+});
+
+test('mistakes in the configuration end the agent with every mistake named', async () => {
+  await using network = TestNetwork.create();
+  const pod = network.addNode().addPod('client');
+  const agent = AgentProcess.launch(pod, {
+    args: ['--dedicated', 'no-slashes'],
+    environment: { LOG_FORMAT: 'xml', SECRET_TTL: 'long' },
+  });
+  await new Promise((resolve) => agent.child.once('close', resolve));
+  assert.equal(agent.child.exitCode, 1);
+  const text = agent.log().join('\n');
+  for (const name of ['LOG_FORMAT', 'SECRET_TTL', '--dedicated']) assert.ok(text.includes(name), text);
+});
