@@ -47,7 +47,7 @@ async function runCapture(options: CaptureOptions): Promise<void> {
     const total = totals.get(key) ?? { packets: 0, bytes: 0 };
     totals.set(key, { packets: total.packets + 1, bytes: total.bytes + packet.bytes });
     if (options.output === 'json') process.stdout.write(`${JSON.stringify(packet)}\n`);
-    else show.print(formatPacket(packet));
+    else show.print(formatPacket(packet), packet.kind === 'plaintext');
   });
   if (options.output === 'text')
     process.stderr.write('listening on the link between node a and node b; Ctrl-C ends it\n');
@@ -94,7 +94,12 @@ class LineBudget {
     this.#write = write;
   }
 
-  print(line: string): void {
+  /** `always`: the line is printed and not counted. */
+  print(line: string, always: boolean): void {
+    if (always) {
+      this.#write(line);
+      return;
+    }
     const second = Math.floor(Date.now() / 1000);
     if (second !== this.#second) {
       if (this.#leftOut > 0) this.#write(`... and ${this.#leftOut} packets more`);

@@ -8,9 +8,9 @@ export function sandboxExecCommand(): Command {
   return new Command('exec')
     .description('Run a command inside a pod: ambit sandbox exec frontend -- curl -s http://catalog/items')
     .argument('<pod>', 'name or namespace/name')
-    .argument('<command...>', 'what to run')
+    .argument('<command...>', 'what to run, after --')
+    .showHelpAfterError('(put -- before the command: ambit sandbox exec frontend -- curl -s http://catalog/items)')
     .addOption(outputOption())
-    .passThroughOptions()
     .action(async (podName: string, command: string[], options: { readonly output: OutputFormat }) => {
       const run = await findSandbox();
       const pod = findPodByName(await fetchStatus(run), podName);

@@ -1,6 +1,7 @@
 /** tcpdump on the link between the nodes, decoded while it runs. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { NODES, WIRE_INTERFACE } from '../layout.ts';
 import { PcapDecoder } from './pcap.ts';
 import { decodeTcpSegment, type TcpSegment } from './tcp-segment.ts';
@@ -50,12 +51,21 @@ export class Capture {
     return this.#dropped;
   }
 
+  /** nsenter into a process namespace stays as the parent of what it started and passes no signals on. */
+  async #interrupt(): Promise<void> {
+    const { pid } = this.#child;
+    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+    const [inner] = children.trim().split(' ').filter(Boolean).map(Number);
+    if (inner === undefined) this.#child.kill('SIGINT');
+    else process.kill(inner, 'SIGINT');
+  }
+
   /** Ends tcpdump after it has written what it holds. */
   async stop(): Promise<void> {
     this.#stopped = true;
     if (this.#child.exitCode !== null) return;
     const closed = once(this.#child, 'close');
-    this.#child.kill('SIGINT');
+    await this.#interrupt();
     await closed;
     this.#dropped = Number(/([0-9]+) packets? dropped by kernel/.exec(this.#said)?.[1] ?? 0);
   }
