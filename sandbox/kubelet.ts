@@ -56,6 +56,11 @@ export class Kubelet {
     return this.#files;
   }
 
+  /** The CNI runtime of the pod's node. */
+  runtimeOf(pod: Pod): CniRuntime {
+    return this.#runtimes[pod.template.node];
+  }
+
   findPod(key: string): Pod | undefined {
     return this.#pods.get(key);
   }

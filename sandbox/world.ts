@@ -25,7 +25,7 @@ export interface WorldOptions {
 /** Descriptor on which the host side reads reports, one JSON object per line; see `WorldReport`. */
 const REPORT_FD = 3;
 
-const CHECK_SETTINGS = { SECRET_TTL: '40s' };
+const CHECK_SETTINGS = { SECRET_TTL: '30s' };
 
 async function main(): Promise<number> {
   const options = readOptions(process.argv[2] ?? '');
