@@ -1,5 +1,15 @@
 /** Small files that must never be seen half written or lost: read if there, replace in one step. */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 
@@ -18,6 +28,25 @@ export function readIfPresent(path: string): string | undefined {
  * has `mode` from its first byte on. Folders are made with mode 0700.
  */
 export function writeFileAtomically(path: string, text: string, mode: number): void {
+  writeBeside(path, text, mode, (temporary) => renameSync(temporary, path));
+}
+
+/** As `writeFileAtomically`, but never over a file that is there already. False when there is one. */
+export function createFileAtomically(path: string, text: string, mode: number): boolean {
+  let created = true;
+  writeBeside(path, text, mode, (temporary) => {
+    try {
+      linkSync(temporary, path);
+    } catch (thrown) {
+      if (!(thrown instanceof Error && 'code' in thrown && thrown.code === 'EEXIST')) throw thrown;
+      created = false;
+    }
+    rmSync(temporary);
+  });
+  return created;
+}
+
+function writeBeside(path: string, text: string, mode: number, putInPlace: (temporary: string) => void): void {
   const temporary = `${path}.tmp.${process.pid}`;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -29,7 +58,7 @@ export function writeFileAtomically(path: string, text: string, mode: number): v
     } finally {
       closeSync(file);
     }
-    renameSync(temporary, path);
+    putInPlace(temporary);
   } catch (thrown) {
     rmSync(temporary, { force: true });
     throw new AmbitError('CONFIGURATION', `cannot write ${path}: ${toAmbitError(thrown, 'CONFIGURATION').message}`);

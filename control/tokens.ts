@@ -9,7 +9,7 @@ import type { Metadata } from '@grpc/grpc-js';
 import { jwtVerify, SignJWT } from 'jose';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { type Authenticator, bearerToken, type Caller } from './authentication.ts';
-import { readIfPresent, writeFileAtomically } from './files.ts';
+import { createFileAtomically, readIfPresent } from './files.ts';
 
 export const TOKEN_AUDIENCE = 'istio-ca';
 const ALGORITHM = 'ES256';
@@ -23,13 +23,15 @@ export interface TokenSubject {
   readonly node?: string;
 }
 
-/** Reads the signing key of a PEM file; makes one (mode 0600) when the file does not exist. */
+/** Reads the signing key of a PEM file; makes one (mode 0600) when there is none. Safe when two processes begin at once. */
 export function openTokenKey(path: string): KeyObject {
-  const present = readIfPresent(path);
-  if (present !== undefined) return parseKey(present, path);
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  writeFileAtomically(path, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), 0o600);
-  return privateKey;
+  if (readIfPresent(path) === undefined) {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    createFileAtomically(path, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), 0o600);
+  }
+  const pem = readIfPresent(path);
+  if (pem === undefined) throw new AmbitError('CONFIGURATION', `${path} vanished while it was opened`);
+  return parseKey(pem, path);
 }
 
 /** Signs a token. `lifetimeMs` counts from now. */

@@ -4,7 +4,7 @@
  */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { AmbitError } from '../../core/errors.ts';
-import { decode, encode, MAX_DER_BYTES, members, OID, readBitString, readOid } from './der.ts';
+import { type Asn1, decode, encode, MAX_DER_BYTES, members, OID, readBitString, readOid } from './der.ts';
 
 /** Digest and key type of the accepted signature algorithms. */
 const SIGNATURES: ReadonlyMap<string, { readonly digest: string; readonly keyType: 'ec' | 'rsa' }> = new Map([
@@ -16,7 +16,8 @@ const SIGNATURES: ReadonlyMap<string, { readonly digest: string; readonly keyTyp
   [OID.sha512WithRsa, { digest: 'sha512', keyType: 'rsa' }],
 ]);
 
-const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1']);
+/** Named curves only: a key with curve parameters of its own can be made to look like somebody else's. */
+const CURVES: ReadonlySet<string> = new Set([OID.p256, OID.p384, OID.p521]);
 /** Bits; the upper bound keeps the check of a signature cheap. */
 const RSA_BITS = { minimum: 2048, maximum: 4096 };
 const RSA_EXPONENT = 65_537n;
@@ -30,7 +31,7 @@ export function readCertificateRequest(pem: string): KeyObject {
   const scheme = SIGNATURES.get(readOid(algorithmId));
   if (scheme === undefined)
     throw new AmbitError('BAD_REQUEST', 'the signature algorithm of the request is not accepted');
-  const key = readPublicKey(encode(publicKeyInfo));
+  const key = readPublicKey(publicKeyInfo);
   if (key.asymmetricKeyType !== scheme.keyType) {
     throw new AmbitError('BAD_REQUEST', 'the signature algorithm of the request does not fit its key');
   }
@@ -41,15 +42,16 @@ export function readCertificateRequest(pem: string): KeyObject {
   return key;
 }
 
-function readPublicKey(spki: Buffer): KeyObject {
+function readPublicKey(publicKeyInfo: Asn1): KeyObject {
   let key: KeyObject;
   try {
-    key = createPublicKey({ key: spki, format: 'der', type: 'spki' });
+    key = createPublicKey({ key: encode(publicKeyInfo), format: 'der', type: 'spki' });
   } catch (thrown) {
     throw new AmbitError('BAD_REQUEST', 'the key of the request cannot be read', { cause: thrown });
   }
   const details = key.asymmetricKeyDetails;
-  if (key.asymmetricKeyType === 'ec' && CURVES.has(details?.namedCurve ?? '')) return key;
+  const [algorithm] = members(publicKeyInfo);
+  if (key.asymmetricKeyType === 'ec' && CURVES.has(readOid(members(algorithm)[1]))) return key;
   const bits = details?.modulusLength ?? 0;
   const sound = bits >= RSA_BITS.minimum && bits <= RSA_BITS.maximum && details?.publicExponent === RSA_EXPONENT;
   if (key.asymmetricKeyType === 'rsa' && sound) return key;
