@@ -65,6 +65,8 @@ export const ssl = {
   SSL_write: native<(ssl: Pointer, address: Pointer, length: number) => number>(
     'int SSL_write(uintptr_t, uintptr_t, int)',
   ),
+  SSL_get_rbio: native<(ssl: Pointer) => Pointer>('uintptr_t SSL_get_rbio(uintptr_t)'),
+  SSL_set0_wbio: native<(ssl: Pointer, bio: Pointer) => void>('void SSL_set0_wbio(uintptr_t, uintptr_t)'),
   SSL_get_error: native<(ssl: Pointer, result: number) => number>('int SSL_get_error(uintptr_t, int)'),
   SSL_has_pending: native<(ssl: Pointer) => number>('int SSL_has_pending(uintptr_t)'),
   SSL_shutdown: native<(ssl: Pointer) => number>('int SSL_shutdown(uintptr_t)'),
@@ -90,6 +92,17 @@ export const ssl = {
   ),
   // Certificates and keys.
   BIO_new_mem_buf: native<(address: Pointer, length: number) => Pointer>('uintptr_t BIO_new_mem_buf(uintptr_t, int)'),
+  BIO_up_ref: native<(bio: Pointer) => number>('int BIO_up_ref(uintptr_t)'),
+  BIO_write: native<(bio: Pointer, address: Pointer, length: number) => number>(
+    'int BIO_write(uintptr_t, uintptr_t, int)',
+  ),
+  BIO_new_bio_pair: native<(first: Pointer, firstRoom: number, second: Pointer, secondRoom: number) => number>(
+    'int BIO_new_bio_pair(uintptr_t, size_t, uintptr_t, size_t)',
+  ),
+  BIO_nread0: native<(bio: Pointer, address: Pointer) => number>('int BIO_nread0(uintptr_t, uintptr_t)'),
+  BIO_nread: native<(bio: Pointer, address: Pointer, length: number) => number>(
+    'int BIO_nread(uintptr_t, uintptr_t, int)',
+  ),
   BIO_free: native<(bio: Pointer) => number>('int BIO_free(uintptr_t)'),
   PEM_read_bio_X509: native<(bio: Pointer, target: Pointer, callback: Pointer, argument: Pointer) => Pointer>(
     'uintptr_t PEM_read_bio_X509(uintptr_t, uintptr_t, uintptr_t, uintptr_t)',

@@ -1,7 +1,7 @@
 /**
  * TLS 1.3 over a TcpSocket, as a ByteChannel: OpenSSL reads and writes the descriptor itself, the loop tells when.
  *
- *   handshaking --done--> secure --close_notify received--> secure, reads give 0
+ *   handshaking --done--> secure --close()--> closed, or lingering (sends what was accepted, at most LINGER_MS) --> closed
  *        \--failure or time limit--> closed
  *
  * OpenSSL reads ahead, so bytes can wait inside it while the descriptor is silent: whenever the owner wants to read and
@@ -25,8 +25,10 @@ import {
   ssl,
 } from '../sys/openssl-library.ts';
 import type { TcpSocket } from '../tcp-socket.ts';
+import { BulkOutput } from './bulk-output.ts';
 import type { TlsContext } from './context.ts';
 import * as facts from './facts.ts';
+import { RECORD_BYTES } from './record.ts';
 import type { TlsSession } from './session.ts';
 
 export interface TlsHandshake {
@@ -40,8 +42,8 @@ export interface TlsHandshake {
 }
 
 const EOF_REASON = 'unexpected eof while reading';
-/** Largest plaintext of a record (RFC 8446 section 5.1); OpenSSL seals one at a time. */
-const RECORD_BYTES = 16_384;
+/** How long a closed connection may still try to send what it had accepted. */
+const LINGER_MS = 5000;
 const NOT_ENDED = 1;
 
 export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
@@ -73,8 +75,16 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   #unfinishedWrite = 0;
   /** How reading ended for good (0 or -errno), repeated by every later read. */
   #readEnd = NOT_ENDED;
+  /** How writing failed for good (-errno), repeated by every later write. */
+  #writeEnd = NOT_ENDED;
+  /** Made for the first write of more than one record. */
+  #bulk: BulkOutput | undefined = undefined;
+  /** A read waits until an answer to a key update can be written. */
+  #readWaitsToWrite = false;
   #shutdownWanted = false;
   #shutdownSent = false;
+  /** Set while lingering after `close`. */
+  #lingering: Timer | undefined = undefined;
 
   /** Takes the socket over and starts the handshake in the role of the context. Throws CLOSED or USAGE for wrong use. */
   constructor(loop: EventLoop, socket: TcpSocket, context: TlsContext, handshake: TlsHandshake) {
@@ -101,7 +111,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   }
 
   get closed(): boolean {
-    return this.#ssl === 0;
+    return this.#ssl === 0 || this.#lingering !== undefined;
   }
 
   /** The peer's certificates as DER, leaf first; after a resumption only the leaf. Encoded anew at each call: keep the result. */
@@ -134,12 +144,16 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     const address = arena.addressOf(offset, length);
     const pointer = this.#secure();
     if (length < this.#unfinishedWrite || this.#shutdownWanted) throw this.#writeMisuse(length);
+    if (this.#writeEnd !== NOT_ENDED) return this.#writeEnd;
+    if (this.#bulk?.holding === true) return WOULD_BLOCK;
+    if (length > RECORD_BYTES && this.#unfinishedWrite === 0) return this.#writeBulk(address, length);
     let total = 0;
     while (total < length) {
       const count = ssl.SSL_write(pointer, address + total, length - total);
       if (count <= 0) {
         const result = this.#failed(count, WRITABLE);
         if (result === WOULD_BLOCK) this.#unfinishedWrite = Math.min(length - total, RECORD_BYTES);
+        else this.#writeEnd = result;
         return total > 0 ? total : result;
       }
       total += count;
@@ -158,16 +172,25 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   }
 
   shutdownWrite(): void {
-    if (this.#ssl === 0 || this.#shutdownWanted) return;
+    if (this.closed || this.#shutdownWanted) return;
     this.#shutdownWanted = true;
     if (this.#handshake === undefined) this.#sendShutdown();
   }
 
+  /** What `write` accepted is still sent, for at most LINGER_MS. */
   close(): void {
-    if (this.#ssl === 0) return;
+    if (this.closed) return;
     if (this.#handshake === undefined) this.#sendShutdown();
-    this.#release();
-    this.tcp.close();
+    if (this.#bulk?.holding !== true) {
+      this.#release();
+      this.tcp.close();
+      return;
+    }
+    this.#lingering = this.#loop.setTimer(LINGER_MS, () => this.abort());
+    this.owner = NO_OWNER;
+    this.onSession = undefined;
+    this.#interest = 0;
+    this.tcp.setInterest(this.#ownInterest);
   }
 
   abort(): void {
@@ -183,7 +206,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
       return;
     }
     if ((this.#ownInterest & READABLE) !== 0) {
-      this.#setOwnInterest(0);
+      this.#setOwnInterest(this.#ownInterest & ~READABLE);
       if ((this.#interest & WRITABLE) !== 0) this.owner.onWritable();
     }
     if (this.#ssl !== 0 && (this.#interest & READABLE) !== 0) this.#deliver();
@@ -195,12 +218,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
       this.#advanceHandshake(this.#handshake);
       return;
     }
-    if ((this.#ownInterest & WRITABLE) !== 0) {
-      this.#setOwnInterest(0);
-      if (this.#shutdownWanted) this.#sendShutdown();
-      // A read that waited for room to answer a key update goes on now.
-      if ((this.#interest & READABLE) !== 0) this.#deliver();
-    }
+    if ((this.#ownInterest & WRITABLE) !== 0 && !this.#sendOwn()) return;
     if (this.#ssl !== 0 && (this.#interest & WRITABLE) !== 0) this.owner.onWritable();
   }
 
@@ -214,6 +232,45 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   runAtTurnEnd(): void {
     this.#repeatQueued = false;
     if (this.#ssl !== 0 && !this.#drained && (this.#interest & READABLE) !== 0) this.#deliver();
+  }
+
+  /** Sends what OpenSSL itself has to send. False when the owner cannot write yet, or is gone. */
+  #sendOwn(): boolean {
+    if (this.#bulk?.holding === true && !this.#flushHeld(this.#bulk)) return false;
+    this.#setOwnInterest(0);
+    if (this.#shutdownWanted) this.#sendShutdown();
+    if (this.#readWaitsToWrite) {
+      this.#readWaitsToWrite = false;
+      if ((this.#interest & READABLE) !== 0) this.#deliver();
+    }
+    return true;
+  }
+
+  #flushHeld(bulk: BulkOutput): boolean {
+    const refused = bulk.flush();
+    if (refused > 0) return false;
+    if (refused < 0) {
+      this.#writeEnd = refused;
+      this.failureReason = errnoName(-refused);
+      bulk.release();
+    } else if (this.#shutdownSent) this.tcp.shutdownWrite();
+    if (this.#lingering === undefined) return true;
+    this.#release();
+    this.tcp.close();
+    return false;
+  }
+
+  #writeBulk(address: number, length: number): number {
+    this.#bulk ??= new BulkOutput(this.#ssl, this.tcp.fd);
+    const bulk = this.#bulk;
+    const count = bulk.write(address, length);
+    if (bulk.sealResult <= 0) this.#writeEnd = this.#failed(bulk.sealResult, WRITABLE);
+    else if (count < 0) {
+      this.#writeEnd = count;
+      this.failureReason = errnoName(-count);
+    }
+    if (bulk.holding) this.#setOwnInterest(this.#ownInterest | WRITABLE);
+    return count > 0 ? count : this.#writeEnd;
   }
 
   #deliver(): void {
@@ -295,11 +352,14 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
       if (again === SSL_ERROR_WANT_READ || again === SSL_ERROR_WANT_WRITE) kind = again;
     }
     if (kind === SSL_ERROR_WANT_READ) {
-      if (wanted === WRITABLE) this.#setOwnInterest(READABLE);
+      if (wanted === WRITABLE) this.#setOwnInterest(this.#ownInterest | READABLE);
       return WOULD_BLOCK;
     }
     if (kind === SSL_ERROR_WANT_WRITE) {
-      if (wanted === READABLE) this.#setOwnInterest(WRITABLE);
+      if (wanted === READABLE) {
+        this.#readWaitsToWrite = true;
+        this.#setOwnInterest(this.#ownInterest | WRITABLE);
+      }
       return WOULD_BLOCK;
     }
     if (kind === SSL_ERROR_ZERO_RETURN) return wanted === READABLE ? 0 : -EPIPE;
@@ -325,12 +385,13 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     if (this.#shutdownSent) return;
     const result = ssl.SSL_shutdown(this.#ssl);
     if (result < 0 && ssl.SSL_get_error(this.#ssl, result) === SSL_ERROR_WANT_WRITE) {
-      this.#setOwnInterest(WRITABLE);
+      this.#shutdownWanted = true;
+      this.#setOwnInterest(this.#ownInterest | WRITABLE);
       return;
     }
     drainErrors();
     this.#shutdownSent = true;
-    this.tcp.shutdownWrite();
+    if (this.#bulk?.holding !== true) this.tcp.shutdownWrite();
   }
 
   #release(): void {
@@ -339,6 +400,10 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     this.#handshake = undefined;
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#lingering?.cancel();
+    this.#lingering = undefined;
+    this.#bulk?.release();
+    this.#bulk = undefined;
     this.owner = NO_OWNER;
     this.onSession = undefined;
     if (this.#context.role === 'client') forgetSessions(pointer);
@@ -346,7 +411,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   }
 
   #open(): number {
-    if (this.#ssl === 0) throw new AmbitError('CLOSED', 'TLS connection used after it was closed');
+    if (this.closed) throw new AmbitError('CLOSED', 'TLS connection used after it was closed');
     return this.#ssl;
   }
 

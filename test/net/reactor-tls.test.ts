@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict';
-import { randomBytes, X509Certificate } from 'node:crypto';
+import { createHash, randomBytes, X509Certificate } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { createServer, connect as nodeConnect, type TLSSocket } from 'node:tls';
 import { AmbitError } from '../../core/errors.ts';
 import { getIp } from '../../core/ip.ts';
+import { Arena } from '../../reactor/arena.ts';
+import { WOULD_BLOCK } from '../../reactor/byte-channel.ts';
 import type { EventLoop } from '../../reactor/loop.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
 import { TlsConnection } from '../../reactor/tls/connection.ts';
 import { TlsContext, type TlsMaterial } from '../../reactor/tls/context.ts';
 import type { TlsSession } from '../../reactor/tls/session.ts';
 import { createAuthority, type LeafOptions } from '../support/pki.ts';
-import { connected, deferred, listening, receive, send, socketPair, withLoop } from '../support/reactor.ts';
+import { connected, deferred, listening, receive, send, socketPair, until, withLoop } from '../support/reactor.ts';
 
 const ROOT = createAuthority();
 const OTHER_ROOT = createAuthority('other root');
@@ -418,6 +420,46 @@ test('a reset and a TCP end without close_notify after the handshake are told ap
     }
   }));
 
+test('what a write accepted arrives although the connection is closed at once and the peer reads late', () =>
+  withLoop(async (loop) => {
+    const [client, server] = await securePair(loop);
+    const arena = new Arena(1 << 17);
+    arena.bytes.set(randomBytes(arena.byteLength));
+    const digest = createHash('sha256');
+    let accepted = 0;
+    for (;;) {
+      const count = client.write(arena, 0, arena.byteLength);
+      if (count === WOULD_BLOCK) break;
+      digest.update(arena.bytes.subarray(0, count));
+      accepted += count;
+    }
+    client.close();
+    assert.ok(client.closed);
+    assert.throws(() => client.write(arena, 0, 1), /closed/);
+    const got = await receive(server);
+    assert.equal(got.bytes.length, accepted);
+    assert.equal(got.end, 0, 'the end is a close_notify');
+    assert.equal(createHash('sha256').update(got.bytes).digest('hex'), digest.digest('hex'));
+    server.close();
+    arena.free();
+  }));
+
+test('a closed connection gives up sending when the peer never reads', (t) =>
+  withLoop(async (loop) => {
+    const [client, server] = await securePair(loop);
+    const arena = new Arena(1 << 17);
+    while (client.write(arena, 0, arena.byteLength) !== WOULD_BLOCK);
+    t.mock.method(loop, 'setTimer', (_delayMs: number, handler: () => void) => {
+      t.mock.reset();
+      return loop.setTimer(20, handler);
+    });
+    client.close();
+    assert.ok(!client.tcp.closed);
+    await until(loop, 'the socket is closed', () => client.tcp.closed);
+    server.close();
+    arena.free();
+  }));
+
 test('an innocent connection is untouched by failing ones on the same loop', () =>
   withLoop(async (loop) => {
     const [client, server] = await securePair(loop);
@@ -452,7 +494,6 @@ test('wrong use of contexts and connections throws', () =>
     assert.throws(() => new TlsConnection(loop, a, freed, nobody), is('CLOSED'));
     const server = context('server', SERVER);
     const early = new TlsConnection(loop, b, server, nobody);
-    const { Arena } = await import('../../reactor/arena.ts');
     const arena = new Arena(8);
     assert.throws(() => early.read(arena, 0, 8), is('USAGE'));
     assert.throws(() => early.write(arena, 0, 9), is('USAGE'));
