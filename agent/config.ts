@@ -3,7 +3,7 @@
  * exist), and the command line flags that override them. The table yields the type, the start-up dump and the page
  * `docs/CONFIGURATION.md`. Reading is pure and reports every mistake at once.
  */
-import { availableParallelism, hostname } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { DEFAULT_EXCLUDED_NAMESPACES } from '../core/enrolment/eligibility.ts';
 import { AmbitError } from '../core/errors.ts';
 import { parseAuthority } from '../core/ip.ts';
@@ -98,8 +98,8 @@ export const SETTINGS = {
   nodeName: setting({
     env: ['NODE_NAME'],
     parse: text,
-    default: () => hostname(),
-    documentation: 'Name of this node as the control plane knows it.',
+    default: () => '',
+    documentation: 'Name of this node as the control plane knows it. Unset: pods of any node count as local ones.',
   }),
   runDirectory: setting({
     env: ['AMBIT_RUN_DIR'],

@@ -53,6 +53,13 @@ export const ERROR_TABLE = {
   SYSTEM_CALL: row('environment', true, 'CONNECT', 'error', 'See errno and call in the log line.'),
   MISSING_CAPABILITY: row('environment', false, '-', 'fatal', 'Run as root or grant the capability the message names.'),
   MISSING_SYMBOL: row('environment', false, '-', 'fatal', 'Run with the Node.js version that package.json pins.'),
+  WORKER: row(
+    'ambit',
+    true,
+    '-',
+    'fatal',
+    'A data plane thread cannot run; the message and the log line before say why.',
+  ),
   MISSING_TOOL: row('environment', false, '-', 'fatal', 'Install the tool the message names.'),
   // Input from operators.
   CONFIGURATION: row('configuration', false, '-', 'error', 'Correct the setting the message names.'),

@@ -4,6 +4,7 @@
  * and the others never notice.
  */
 import { randomBytes } from 'node:crypto';
+import { Backoff } from '../../core/backoff.ts';
 import { AmbitError, type ErrorCode, isErrorCode } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { SpiffeId } from '../../core/spiffe.ts';
@@ -23,8 +24,9 @@ const TICKET_KEY_BYTES = 80;
 /** A worker whose loop hangs is noticed after MAX_SILENCE intervals. */
 const WATCH_INTERVAL_MS = 5000;
 const MAX_SILENCE = 3;
-/** A worker that dies again and again is not restarted faster than this. */
-const RESTART_DELAY_MS = 100;
+/** A worker that dies again and again is restarted later and later, until one has lived for a while. */
+const RESTART_BACKOFF = { firstMs: 100, maxMs: 10_000 };
+const STABLE_AFTER_MS = 30_000;
 
 export interface DataplaneOptions {
   readonly workers: number;
@@ -61,6 +63,8 @@ export class Dataplane implements PodCapture, WorkerEvents {
   #drained: Pending | undefined;
   #cut = 0;
   #restarts = 0;
+  readonly #backoff = new Backoff(RESTART_BACKOFF);
+  #lastDeathMs = Number.NEGATIVE_INFINITY;
   #stopping = false;
   #podsStarted = 0;
   #podsStopped = 0;
@@ -69,18 +73,21 @@ export class Dataplane implements PodCapture, WorkerEvents {
 
   constructor(options: DataplaneOptions) {
     this.#options = options;
-    let settleReady: () => void = () => {};
-    this.#ready = new Promise((resolve) => {
-      settleReady = resolve;
-    });
-    this.#unready = { waiting: new Set(Array.from({ length: options.workers }, (_, i) => i)), settle: settleReady };
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#ready = promise;
+    // Nobody may be waiting when the data plane is stopped during the start.
+    promise.catch(() => undefined);
+    this.#unready = {
+      waiting: new Set(Array.from({ length: options.workers }, (_, index) => index)),
+      settle: (problem) => (problem === undefined ? resolve() : reject(toError(problem))),
+    };
     for (let index = 0; index < options.workers; index++) this.#startWorker(index);
     this.#watchdog = setInterval(() => void this.#watch(), WATCH_INTERVAL_MS);
     this.#watchdog.unref();
     this.#unsubscribe = options.feed.subscribe((update) => this.#broadcast({ kind: 'resources', update }));
   }
 
-  /** Resolves when every worker's loop runs. */
+  /** Resolves when every worker's loop runs; rejects when one cannot even start. */
   get ready(): Promise<void> {
     return this.#ready;
   }
@@ -104,20 +111,22 @@ export class Dataplane implements PodCapture, WorkerEvents {
       await this.removePod(pod.uid);
     }
     this.#pods.set(pod.uid, { pod, netns });
-    const problem = await this.#everyWorker(this.#listening, pod.uid, { kind: 'pod', pod, netnsFd: netns.fd });
+    // A worker that is being replaced answers when its successor listens.
+    const all = new Set(this.#workers.map((worker) => worker.index));
+    const problem = await this.#everyWorker(this.#listening, pod.uid, { kind: 'pod', pod, netnsFd: netns.fd }, all);
     if (problem === undefined) {
       this.#podsStarted++;
       return;
     }
     await this.removePod(pod.uid);
-    throw new AmbitError(toCode(problem.code), problem.detail);
+    throw toError(problem);
   }
 
   async removePod(uid: string): Promise<void> {
     const known = this.#pods.get(uid);
     if (known === undefined) return;
     this.#pods.delete(uid);
-    await this.#everyWorker(this.#leaving, uid, { kind: 'podRemoved', uid });
+    await this.#everyWorker(this.#leaving, uid, { kind: 'podRemoved', uid }, this.#living());
     known.netns.close();
     this.#podsStopped++;
   }
@@ -153,15 +162,16 @@ export class Dataplane implements PodCapture, WorkerEvents {
     this.#stopping = true;
     this.#cut = 0;
     await new Promise<void>((resolve) => {
-      const waiting = new Set(this.#workers.map((worker) => worker.index));
       const overdue = setTimeout(resolve, graceMs + LISTEN_TIMEOUT_MS);
-      this.#drained = {
-        waiting,
+      const drained: Pending = {
+        waiting: this.#living(),
         settle: () => {
           clearTimeout(overdue);
           resolve();
         },
       };
+      this.#drained = drained;
+      if (drained.waiting.size === 0) drained.settle(undefined);
       this.#broadcast({ kind: 'drain', graceMs });
     });
     return this.#cut;
@@ -208,11 +218,17 @@ export class Dataplane implements PodCapture, WorkerEvents {
 
   onDied(worker: WorkerHandle, error: Error | undefined): void {
     log.error({ worker: worker.index, err: error }, 'a data plane worker died and is replaced');
+    if (this.#unready.waiting.has(worker.index)) {
+      const detail = `a data plane worker cannot start: ${error?.message ?? 'it ended'}`;
+      this.#unready.settle({ code: 'WORKER', detail });
+    }
     for (const [uid] of this.#leaving) this.#answeredFor(this.#leaving, uid, worker.index, undefined);
     if (this.#drained !== undefined) answered(this.#drained, worker.index, undefined);
     if (this.#stopping) return;
     this.#restarts++;
-    setTimeout(() => this.#replaceWorker(worker.index), RESTART_DELAY_MS);
+    if (performance.now() - this.#lastDeathMs > STABLE_AFTER_MS) this.#backoff.reset();
+    this.#lastDeathMs = performance.now();
+    setTimeout(() => this.#replaceWorker(worker.index), this.#backoff.nextDelayMs());
   }
 
   /** Tells a new worker everything the others know; messages wait until its loop runs. */
@@ -242,6 +258,10 @@ export class Dataplane implements PodCapture, WorkerEvents {
     }
   }
 
+  #living(): Set<number> {
+    return new Set(this.#workers.filter((worker) => !worker.gone).map((worker) => worker.index));
+  }
+
   #broadcast(message: ToWorker): void {
     for (const worker of this.#workers) worker.send(message);
   }
@@ -250,14 +270,16 @@ export class Dataplane implements PodCapture, WorkerEvents {
     pending: Map<string, Pending>,
     uid: string,
     message: ToWorker,
+    waiting: Set<number>,
   ): Promise<MessageProblem | undefined> {
+    if (waiting.size === 0) return undefined;
     const problem = await new Promise<MessageProblem | undefined>((resolve) => {
       const overdue = setTimeout(resolve, LISTEN_TIMEOUT_MS, {
         code: 'SYSTEM_CALL',
         detail: 'a data plane worker did not answer',
       });
       pending.set(uid, {
-        waiting: new Set(this.#workers.map((worker) => worker.index)),
+        waiting,
         settle: (found) => {
           clearTimeout(overdue);
           resolve(found);
@@ -284,6 +306,7 @@ function isSameNamespace(a: NetworkNamespace, b: NetworkNamespace): boolean {
   return a.inode === b.inode && a.device === b.device;
 }
 
-function toCode(code: string): ErrorCode {
-  return isErrorCode(code) ? code : 'SYSTEM_CALL';
+function toError({ code, detail }: MessageProblem): AmbitError {
+  const known: ErrorCode = isErrorCode(code) ? code : 'SYSTEM_CALL';
+  return new AmbitError(known, detail);
 }

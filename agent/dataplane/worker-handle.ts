@@ -29,6 +29,7 @@ export class WorkerHandle {
   #wakeUpFd = -1;
   #nextRequest = 1;
   #stopping = false;
+  #gone = false;
   #error: Error | undefined;
   readonly #exited: Promise<void>;
 
@@ -49,6 +50,11 @@ export class WorkerHandle {
         resolve();
       });
     });
+  }
+
+  /** The thread has ended. */
+  get gone(): boolean {
+    return this.#gone;
   }
 
   /** Does nothing once the worker was told to stop: its wake-up may be closed and the number taken by another file. */
@@ -128,6 +134,7 @@ export class WorkerHandle {
   }
 
   #onExit(): void {
+    this.#gone = true;
     if (this.#wakeUpFd >= 0 && !this.#stopping) reclaimDescriptors(this.#wakeUpFd);
     this.#wakeUpFd = -1;
     this.#early = undefined;

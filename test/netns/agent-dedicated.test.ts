@@ -52,7 +52,7 @@ test('two dedicated agents carry a connection through a tunnel, say so, and leav
     [client, server].map((pod) =>
       AgentProcess.start(pod, {
         args: files.args(pod),
-        environment: { NODE_NAME: `node-of-${pod.label}`, TERMINATION_GRACE_PERIOD_SECONDS: '2' },
+        environment: { TERMINATION_GRACE_PERIOD_SECONDS: '2' },
       }),
     ),
   );
