@@ -33,6 +33,7 @@ export class MultiMap<Value extends object> {
     return accept(entry) ? entry : undefined;
   }
 
+  /** Valid until the next change. */
   all(key: string): readonly Value[] {
     const entry = this.#entries.get(key);
     if (entry === undefined) return [];
@@ -42,19 +43,33 @@ export class MultiMap<Value extends object> {
   add(key: string, value: Value): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) this.#entries.set(key, value);
-    else this.#entries.set(key, [...(isMany(entry) ? entry : [entry]), value].sort(this.#compare));
+    else if (isMany(entry)) entry.splice(this.#placeOf(entry, value), 0, value);
+    else this.#entries.set(key, this.#compare(entry, value) <= 0 ? [entry, value] : [value, entry]);
   }
 
-  /** Removes this very object, if it is there. */
+  /** Removes this very object, if it is there, as often as it is there. */
   remove(key: string, value: Value): void {
     const entry = this.#entries.get(key);
     if (entry === value) this.#entries.delete(key);
     else if (isMany(entry)) {
-      const rest = entry.filter((other) => other !== value);
-      const [first] = rest;
+      for (let at = entry.indexOf(value); at >= 0; at = entry.indexOf(value)) entry.splice(at, 1);
+      const [first] = entry;
       if (first === undefined) this.#entries.delete(key);
-      else this.#entries.set(key, rest.length === 1 ? first : rest);
+      else if (entry.length === 1) this.#entries.set(key, first);
     }
+  }
+
+  /** Behind every value that does not come after it. */
+  #placeOf(values: readonly Value[], value: Value): number {
+    let low = 0;
+    let high = values.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const other = values[middle];
+      if (other !== undefined && this.#compare(other, value) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }
 

@@ -61,12 +61,30 @@ export class ControlServer {
   /** Called for every new discovery stream. */
   onStream: (call: DiscoveryCall) => void = () => {};
   onCertificate: CertificateHandler = (_request, _metadata, reply) => reply({ code: 12, details: 'not scripted' });
-  readonly #server = new Server();
+  #server = new Server();
   readonly #folder = mkdtempSync(join(tmpdir(), 'ambit-control-'));
   #port = 0;
 
   private constructor(root: TestRoot) {
     this.root = root;
+    this.writeFile('root.pem', root.pem);
+    this.writeFile('token', 'first-token\n');
+  }
+
+  static async start(root = new TestRoot()): Promise<ControlServer> {
+    const server = new ControlServer(root);
+    await server.#listen();
+    return server;
+  }
+
+  /** Ends every stream and socket, then listens on the same port again. */
+  async restart(): Promise<void> {
+    this.#server.forceShutdown();
+    await this.#listen();
+  }
+
+  async #listen(): Promise<void> {
+    this.#server = new Server();
     this.#server.addService(
       { deltaAggregatedResources: methodDefinition(AggregatedDiscoveryService.method.deltaAggregatedResources) },
       {
@@ -89,25 +107,17 @@ export class ControlServer {
         },
       },
     );
-    this.writeFile('root.pem', root.pem);
-    this.writeFile('token', 'first-token\n');
-  }
-
-  /** @param port of a server that was closed, to take its place; 0 for any */
-  static async start(root = new TestRoot(), port = 0): Promise<ControlServer> {
-    const server = new ControlServer(root);
     const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const chain = root.sign(keys.publicKey, [{ kind: 'ip', value: '127.0.0.1' }]);
+    const chain = this.root.sign(keys.publicKey, [{ kind: 'ip', value: '127.0.0.1' }]);
     const key = keys.privateKey.export({ type: 'pkcs8', format: 'pem' });
     const credentials = ServerCredentials.createSsl(null, [
       { cert_chain: Buffer.from(chain), private_key: Buffer.from(key) },
     ]);
-    server.#port = await new Promise<number>((resolve, reject) => {
-      server.#server.bindAsync(`127.0.0.1:${port}`, credentials, (error, bound) =>
+    this.#port = await new Promise<number>((resolve, reject) => {
+      this.#server.bindAsync(`127.0.0.1:${this.#port}`, credentials, (error, bound) =>
         error === null ? resolve(bound) : reject(error),
       );
     });
-    return server;
   }
 
   get port(): number {
