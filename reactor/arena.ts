@@ -12,12 +12,15 @@ export class Arena {
   byteLength: number;
   readonly #block: NativeBlock;
   readonly #address: number;
+  /** Equal to `byteLength`, and -1 after `free`, so that even an empty range is refused then. */
+  #limit: number;
 
   /** Zeroed memory, `byteLength` from 1 byte to 1 GiB; physical pages are taken when first touched. */
   constructor(byteLength: number) {
     this.#block = allocateBlock(byteLength);
     this.#address = this.#block.address;
     this.byteLength = byteLength;
+    this.#limit = byteLength;
   }
 
   /** The arena's memory; empty after `free`. */
@@ -28,6 +31,7 @@ export class Arena {
   /** Gives the memory back now. Idempotent. */
   free(): void {
     this.byteLength = 0;
+    this.#limit = -1;
     releaseBlock(this.#block);
   }
 
@@ -36,12 +40,12 @@ export class Arena {
    * Throws USAGE when the range does not lie inside the arena, CLOSED after `free`.
    */
   addressOf(offset: number, length: number): number {
-    if (offset >= 0 && length >= 0 && offset + length <= this.byteLength) return this.#address + offset;
+    if (offset >= 0 && length >= 0 && offset + length <= this.#limit) return this.#address + offset;
     throw this.#rangeError(offset, length);
   }
 
   #rangeError(offset: number, length: number): AmbitError {
-    if (this.byteLength === 0) return new AmbitError('CLOSED', 'arena used after it was freed');
+    if (this.#limit < 0) return new AmbitError('CLOSED', 'arena used after it was freed');
     return new AmbitError('USAGE', `range ${offset}+${length} outside an arena of ${this.byteLength} bytes`);
   }
 }

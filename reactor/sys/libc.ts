@@ -83,8 +83,11 @@ export const TCP_KEEPINTVL = 5;
 export const TCP_KEEPCNT = 6;
 
 export const SHUT_WR = 1;
+export const F_SETPIPE_SZ = 1031;
 export const SPLICE_F_MOVE = 1;
 export const SPLICE_F_NONBLOCK = 2;
+export const MSG_CTRUNC = 8;
+export const MSG_TRUNC = 0x20;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
