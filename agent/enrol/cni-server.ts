@@ -1,6 +1,6 @@
 /**
- * The agent's side of the CNI plugin protocol: HTTP on a UNIX socket in the run directory, for root alone (mode 0600,
- * and the peer's credentials are checked where the kernel is asked for them).
+ * The agent's side of the CNI plugin protocol: HTTP on a UNIX socket in the run directory, for root alone (mode 0600, and
+ * the kernel is asked who connected).
  *
  * The socket is bound under a temporary name and renamed into place, so that it appears with its final mode, and a new
  * agent takes the name over from an old one without a gap. Requests and their number are bounded.
@@ -21,6 +21,7 @@ import {
 } from '../../core/enrolment/cni-wire.ts';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
+import { peerCredentials } from '../../reactor/unix-socket.ts';
 import type { Enrolment } from './enrolment.ts';
 
 const log = logger('cni');
@@ -37,8 +38,6 @@ export interface CniServerOptions {
   readonly enrolment: Enrolment;
   /** Undefined when calls can be served; otherwise what is missing, for STATUS. */
   readonly notReady: () => string | undefined;
-  /** User id of the process behind a connected UNIX socket; connections of others than root and the agent's own user are cut. */
-  readonly peerUid?: (fd: number) => number;
 }
 
 export class CniServer {
@@ -93,10 +92,7 @@ export class CniServer {
 
   #refuseStrangers(socket: Socket): void {
     socket.on('error', () => socket.destroy());
-    const { peerUid } = this.#options;
-    if (peerUid === undefined) return;
-    const fd = descriptorOf(socket);
-    const uid = fd === undefined ? undefined : peerUid(fd);
+    const uid = findPeerUid(socket);
     if (uid === 0 || uid === process.geteuid?.()) return;
     log.warn({ uid }, 'a process of another user connected to the plugin socket and was refused');
     socket.destroy();
@@ -179,10 +175,14 @@ async function refuseUnsafeDirectory(directory: string): Promise<void> {
   }
 }
 
-/** Node keeps the descriptor on an internal handle; undefined when a future version no longer does. */
-function descriptorOf(socket: Socket): number | undefined {
+/** Undefined when the kernel does not tell, or a future Node keeps the descriptor elsewhere than on its internal handle. */
+function findPeerUid(socket: Socket): number | undefined {
   const handle: unknown = Reflect.get(socket, '_handle');
-  if (typeof handle !== 'object' || handle === null) return undefined;
-  const fd: unknown = Reflect.get(handle, 'fd');
-  return typeof fd === 'number' && fd >= 0 ? fd : undefined;
+  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
+  if (typeof fd !== 'number' || fd < 0) return undefined;
+  try {
+    return peerCredentials(fd).uid;
+  } catch {
+    return undefined;
+  }
 }

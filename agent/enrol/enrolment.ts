@@ -37,6 +37,8 @@ export const MAX_PODS = 1024;
 /** Calls that may wait for one pod; kubelet sends one at a time. */
 const MAX_WAITING_PER_POD = 8;
 const DEFAULT_POD_WAIT_MS = 4_000;
+/** Pods taken up side by side after a restart: each reads its rules with a program of its own. */
+const RESTORED_AT_ONCE = 8;
 
 export interface EnrolmentOptions {
   readonly runDirectory: string;
@@ -120,9 +122,14 @@ export class Enrolment {
     for (const { file, error } of corrupt) {
       log.error({ file, reason: error.message }, 'the state file of a pod is unreadable and was set aside');
     }
-    const results = await Promise.all(
-      pods.map((stored) => this.#queue.run(keyOf(stored.pod), () => this.#restoreOne(stored))),
-    );
+    const results: string[] = [];
+    const left = pods.values();
+    const work = async (): Promise<void> => {
+      for (const stored of left) {
+        results.push(await this.#queue.run(keyOf(stored.pod), () => this.#restoreOne(stored)));
+      }
+    };
+    await Promise.all(Array.from({ length: RESTORED_AT_ONCE }, work));
     const count = (wanted: string) => results.filter((result) => result === wanted).length;
     const report = {
       restored: count('restored'),

@@ -11,7 +11,7 @@ const log = logger('enrol');
 
 const SWEEP_INTERVAL_MS = 15_000;
 
-export type EnrolmentServiceOptions = EnrolmentOptions & Pick<CniServerOptions, 'notReady' | 'peerUid'>;
+export type EnrolmentServiceOptions = EnrolmentOptions & Pick<CniServerOptions, 'notReady'>;
 
 export interface EnrolmentService {
   readonly enrolment: Enrolment;
