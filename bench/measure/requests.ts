@@ -40,6 +40,6 @@ async function wrk(target: Target, connections: number, seconds: number, extra: 
   const line = output.split('\n').find((text) => text.startsWith('{'));
   if (line === undefined) throw new Error(`wrk reported nothing: ${output}`);
   const result: WrkResult & { readonly errors: number } = JSON.parse(line);
-  if (result.errors > 0) throw new Error(`${target.subject.name}: wrk counted ${result.errors} errors: ${output}`);
+  if (result.errors > 0 || result.rate === 0) throw new Error(`wrk counted ${result.errors} errors: ${output}`);
   return result;
 }

@@ -42,16 +42,17 @@ function dedicated(world: SubjectWorld, side: 'client' | 'server') {
     folder: world.folder,
     identityDirectory: world.identities[side],
     flags: ['--dedicated', `bench/${side}/${side}`, '--capture'],
+    env: { NODE_NAME: `node-of-${side}` },
   };
 }
 
 function meshOf(world: SubjectWorld, serverProtocol: 'HBONE' | 'TCP'): string {
   return `workloads:
 - {uid: c//Pod/bench/client, name: client, namespace: bench, serviceAccount: client, trustDomain: cluster.local,
-   workloadName: client, canonicalName: client, workloadIps: [${world.clientAddress}], protocol: HBONE, node: one,
-   services: {}}
+   workloadName: client, canonicalName: client, workloadIps: [${world.clientAddress}], protocol: HBONE,
+   node: node-of-client, services: {}}
 - {uid: c//Pod/bench/server, name: server, namespace: bench, serviceAccount: server, trustDomain: cluster.local,
    workloadName: server, canonicalName: server, workloadIps: [${world.serverAddress}], protocol: ${serverProtocol},
-   node: two, services: {}}
+   node: node-of-server, services: {}}
 `;
 }
