@@ -63,6 +63,8 @@ export class ControlPlane implements SourceSink {
   #unpublished: ObjectChange[] = [];
   #waitingSinceMs = 0;
   #synced = false;
+  readonly #whenSynced: Promise<void>;
+  readonly #announceSynced: () => void;
   #problems: readonly SourceProblem[] = [];
   #loggedProblems: ReadonlySet<string> = new Set();
   #loggedConditions = new Map<string, string>();
@@ -72,6 +74,7 @@ export class ControlPlane implements SourceSink {
 
   constructor(config: ControlConfig) {
     this.#config = config;
+    ({ promise: this.#whenSynced, resolve: this.#announceSynced } = Promise.withResolvers<void>());
     this.#source = new FileSource(config.configDir);
     this.#builder = new MeshBuilder(this.#store, config);
     this.#discovery = new DiscoveryService(this.#metrics);
@@ -107,8 +110,17 @@ export class ControlPlane implements SourceSink {
     this.#addServices();
   }
 
+  /** Resolves when clients are served. On failure everything is closed again. */
   async start(): Promise<void> {
-    await this.#source.start(this);
+    try {
+      await this.#open();
+    } catch (thrown) {
+      await this.stop();
+      throw thrown;
+    }
+  }
+
+  async #open(): Promise<void> {
     const status = await openStatusServer(this.#config.statusListen, {
       pending: () => this.#pending(),
       metrics: () => this.#collectMetrics(),
@@ -116,6 +128,9 @@ export class ControlPlane implements SourceSink {
     });
     this.#statusServer = status.server;
     this.statusPort = status.port;
+    await this.#source.start(this);
+    // Nobody is served before everything is known: an empty answer would take the mesh away from its agents.
+    await this.#whenSynced;
     this.port = await this.#bind();
     this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_MS);
     const address = formatSocketAddress({ ip: this.#config.listen.ip, port: this.port });
@@ -158,6 +173,7 @@ export class ControlPlane implements SourceSink {
   synced(): void {
     this.#publish();
     this.#synced = true;
+    this.#announceSynced();
     log.info({ objects: this.#store.size }, 'source read');
   }
 
