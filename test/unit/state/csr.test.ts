@@ -25,6 +25,13 @@ test('a certificate request has a P-256 key, a valid signature, no subject and o
   assert.equal(der.toString('latin1').split('spiffe://').length, 2, 'one name');
 });
 
+test('a request for an identity of any length is well formed', () => {
+  for (const length of [1, 50, 100, 150, 250]) {
+    const { csrPem } = createCertificateRequest(identityOf('x'.repeat(length)));
+    assert.equal(readCertificateRequest(csrPem).asymmetricKeyType, 'ec');
+  }
+});
+
 test('two requests never share a key', () => {
   const keys = [1, 2, 3].map(() => createCertificateRequest(identityOf('a')).privateKeyPem);
   assert.equal(new Set(keys).size, 3);
