@@ -8,18 +8,25 @@ import { TokenBucket } from './token-bucket.ts';
 export type ExceededLimit = keyof Http2Limits;
 
 /** Buckets that are made when the first event of their kind arrives: an idle session has none. */
-type BucketKey = 'earlyResets' | 'resets' | 'invalidFrames' | 'pings' | 'settings' | 'priorities' | 'unknownFrames';
+export type RatedLimit =
+  | 'earlyResets'
+  | 'resets'
+  | 'invalidFrames'
+  | 'pings'
+  | 'settings'
+  | 'priorities'
+  | 'unknownFrames';
 
 export class FloodGuard {
   readonly #limits: Http2Limits;
-  readonly #buckets = new Map<BucketKey, TokenBucket>();
+  readonly #buckets = new Map<RatedLimit, TokenBucket>();
   #emptyData = 0;
 
   constructor(limits: Http2Limits) {
     this.#limits = limits;
   }
 
-  onEvent(kind: BucketKey, nowMs: number): ExceededLimit | undefined {
+  onEvent(kind: RatedLimit, nowMs: number): ExceededLimit | undefined {
     let bucket = this.#buckets.get(kind);
     if (bucket === undefined) {
       bucket = new TokenBucket(this.#limits[kind], nowMs);

@@ -19,14 +19,6 @@ import {
   CATEGORY_RESPONSE,
   type EngineHandler,
   type EngineRole,
-  FILL_END_WITH_TRAILERS,
-  FLAG_ACK,
-  FRAME_DATA,
-  FRAME_GOAWAY,
-  FRAME_PING,
-  FRAME_PRIORITY,
-  FRAME_RST_STREAM,
-  FRAME_SETTINGS,
   HEADER_FAIL_SESSION,
   HEADER_OK,
   HEADER_REFUSE_STREAM,
@@ -35,15 +27,36 @@ import {
 import {
   ENHANCE_YOUR_CALM,
   errorCodeName,
+  FLOW_CONTROL_ERROR,
   INTERNAL_ERROR,
   NO_ERROR,
   PROTOCOL_ERROR,
   REFUSED_STREAM,
 } from './error-codes.ts';
-import { type ExceededLimit, FloodGuard } from './flood-guard.ts';
+import { type ExceededLimit, FloodGuard, type RatedLimit } from './flood-guard.ts';
+import { type FrameHandler, FrameWalker } from './frame-walker.ts';
+import {
+  FLAG_ACK,
+  FLAG_END_STREAM,
+  FRAME_CONTINUATION,
+  FRAME_GOAWAY,
+  FRAME_HEADER_BYTES,
+  FRAME_PING,
+  FRAME_PRIORITY,
+  FRAME_RST_STREAM,
+  FRAME_SETTINGS,
+  SETTING_INITIAL_WINDOW_SIZE,
+  SETTING_MAX_CONCURRENT_STREAMS,
+  SETTING_MAX_FRAME_SIZE,
+  writeFrameHeader,
+  writeUint32,
+  writeWindowUpdate,
+} from './frames.ts';
 import { type HeaderList, ReceivedHeaders } from './headers.ts';
 import type { Http2Limits } from './limits.ts';
-import type { Http2Runtime } from './runtime.ts';
+import { ReceiveLedger } from './receive-ledger.ts';
+import { type Http2Runtime, SEND_ARENA_BYTES } from './runtime.ts';
+import { SEND_DONE, SendScheduler } from './send-scheduler.ts';
 import { Http2Stream, type ResponseHandler } from './stream.ts';
 import { StreamTable } from './stream-table.ts';
 
@@ -69,7 +82,7 @@ const MAX_DISCARDED_BYTES = 1 << 20;
 const PING_KEEPALIVE = Buffer.from('ambit-ka');
 const PING_DRAIN = Buffer.from('ambit-dr');
 
-export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
+export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, TurnTask {
   readonly runtime: Http2Runtime;
   readonly role: EngineRole;
   readonly #channel: ByteChannel;
@@ -78,6 +91,9 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
   readonly #engine: Nghttp2Session;
   readonly #streams = new StreamTable();
   readonly #guard: FloodGuard;
+  readonly #walker: FrameWalker;
+  readonly #ledger: ReceiveLedger;
+  readonly #scheduler = new SendScheduler();
   #state: SessionState = 'open';
   #inEngine = false;
   #failure: AmbitError | undefined;
@@ -93,7 +109,12 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
   #sendStart = 0;
   #sendEnd = 0;
   #writeBlocked = false;
-  #connectionUncredited = 0;
+  /** The engine may have something to say. */
+  #engineDirty = true;
+  /** The stream whose DATA payload is arriving, and what of it has come. */
+  #arriving: Http2Stream | undefined;
+  #arrivedBytes = 0;
+  #arrivingEnds = false;
   #heldBytes = 0;
   #lateResets: { id: number; code: number }[] = [];
   #collected: ReceivedHeaders | undefined;
@@ -122,6 +143,8 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     this.#peerMaxStreams = limits.peerMaxStreamsUntilTold;
     this.#engine = new Nghttp2Session(role, this, limits);
     const server = role === 'server';
+    this.#walker = new FrameWalker(this, server);
+    this.#ledger = new ReceiveLedger(limits.connectionWindowBytes);
     this.#engine.announce(
       {
         initialWindowBytes: limits.initialWindowBytes,
@@ -166,15 +189,14 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
 
   /**
    * Client: sends a request. `hasBody`: `attach` an end to the stream to send one (a CONNECT always has). Throws
-   * STREAM_REFUSED when the session takes no more streams.
+   * STREAM_REFUSED when the session has no room (`hasRoom`).
    */
   request(headers: HeaderList, hasBody: boolean, handler: ResponseHandler): Http2Stream {
-    if (this.#state !== 'open') throw new AmbitError('STREAM_REFUSED', `the session is ${this.#state}`);
-    const id = this.#engine.submitRequest(headers, hasBody);
-    const stream = new Http2Stream(this, id, new ReceivedHeaders(), handler);
-    this.#streams.add(stream);
-    this.runtime.counters.streamsOpened++;
-    this.#wantFlush();
+    if (!this.hasRoom) throw new AmbitError('STREAM_REFUSED', `no room for a stream, the session is ${this.#state}`);
+    const id = this.#engine.submitRequest(headers, !hasBody);
+    const stream = this.#addStream(id, new ReceivedHeaders(), handler);
+    if (!hasBody) stream.sendState = SEND_DONE;
+    this.#wakeEngine();
     return stream;
   }
 
@@ -187,6 +209,7 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     this.#setState('draining');
     if (this.role === 'server') {
       this.#engine.submitShutdownNotice();
+      this.#engineDirty = true;
       this.#engine.submitPing(PING_DRAIN);
       this.#setTimer(this.#limits.drainNoticeMs, () => this.#sendFinalGoaway());
       this.#wantFlush();
@@ -213,7 +236,7 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
       if (length > 0) {
         total += length;
         this.#heardSinceTimer = true;
-        if (this.#state !== 'closing') this.#receive(arena, length);
+        if (this.#state !== 'closing') this.#walker.walk(arena, 0, length);
         else if (this.#discard(length)) return;
         continue;
       }
@@ -260,15 +283,16 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
 
   /** @internal */
   submitResponse(stream: Http2Stream, headers: HeaderList, endStream: boolean): void {
-    this.#engine.submitResponse(stream.id, headers, !endStream);
-    this.#wantFlush();
+    this.#engine.submitHeaders(stream.id, headers, endStream);
+    if (endStream) stream.sendState = SEND_DONE;
+    this.#wakeEngine();
   }
 
   /** @internal */
   submitReset(stream: Http2Stream, code: number): void {
     if (!this.#engineUsable) return;
     this.#engine.submitReset(stream.id, code);
-    this.#wantFlush();
+    this.#wakeEngine();
   }
 
   /** @internal Resets the stream when what was submitted before has been serialised (a reset at once would overtake it). */
@@ -280,14 +304,17 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
   /** @internal */
   resumeStream(stream: Http2Stream): void {
     if (!this.#engineUsable) return;
-    this.#engine.resumeData(stream.id);
+    this.#scheduler.enqueue(stream);
     this.#wantFlush();
   }
 
   /** @internal */
   creditStream(stream: Http2Stream, byteLength: number): void {
     if (!this.#engineUsable) return;
-    this.#engine.creditStream(stream.id, byteLength);
+    if (stream.engineReceives) {
+      this.#engine.creditStream(stream.id, byteLength);
+      this.#engineDirty = true;
+    } else this.#ledger.update(stream.id, byteLength);
     this.#wantFlush();
   }
 
@@ -351,9 +378,8 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     if (category === CATEGORY_REQUEST) {
       if (this.#failure !== undefined) return;
       this.#lastPeerStreamId = streamId;
-      const stream = new Http2Stream(this, streamId, section, undefined);
-      this.#streams.add(stream);
-      this.runtime.counters.streamsOpened++;
+      const stream = this.#addStream(streamId, section, undefined);
+      stream.engineReceives = section.find('content-length') !== undefined;
       if (this.#events.onRequest === undefined) stream.resetWithCode(REFUSED_STREAM, undefined);
       else this.#events.onRequest(stream, section, endStream);
       return;
@@ -362,40 +388,38 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     if (stream === undefined) return;
     const response = category === CATEGORY_RESPONSE || (category === CATEGORY_HEADERS && !stream.answered);
     if (!response) stream.handleTrailers(section);
-    else if (section.status >= 200 || section.status === 0) stream.handleResponse(section, endStream);
+    else if (section.status >= 200 || section.status === 0) {
+      stream.engineReceives = section.find('content-length') !== undefined;
+      stream.handleResponse(section, endStream);
+    }
   }
 
+  /** DATA that went through the engine: of streams with an announced length, and of streams we know no more. */
   onData(streamId: number, offset: number, length: number): void {
     this.#guard.onData();
-    this.#connectionUncredited += length;
-    this.#streams.find(streamId)?.handleData(this.runtime.receiveArena, offset, length);
+    this.#engine.creditConnection(length);
+    const stream = this.#streams.find(streamId);
+    if (stream === undefined) this.#engine.creditStream(streamId, length);
+    else if (stream.engineReceives) stream.handleData(this.runtime.receiveArena, offset, length);
+    else this.#fail(new AmbitError('USAGE', 'DATA of a stream of ours went through the engine'), INTERNAL_ERROR);
   }
 
   onEndStream(streamId: number): void {
     this.#streams.find(streamId)?.handleRemoteEnd();
   }
 
-  onControl(type: number, flags: number, streamId: number, value: number, _lastStreamId: number): void {
+  onControl(type: number, flags: number, streamId: number, value: number): void {
     switch (type) {
-      case FRAME_DATA:
-        this.#check(this.#guard.onEmptyData());
-        return;
       case FRAME_RST_STREAM: {
         const stream = this.#streams.find(streamId);
         this.#exceeds(stream === undefined || stream.answered ? 'resets' : 'earlyResets');
         return;
       }
       case FRAME_SETTINGS:
-        if ((flags & FLAG_ACK) !== 0 || this.#exceeds('settings')) return;
-        this.#peerMaxStreams = this.#engine.peerMaxConcurrentStreams;
-        this.#events.onSettings?.();
+        if ((flags & FLAG_ACK) === 0) this.#onSettings();
         return;
       case FRAME_PING:
-        if ((flags & FLAG_ACK) === 0) this.#exceeds('pings');
-        else this.#onPong();
-        return;
-      case FRAME_PRIORITY:
-        this.#exceeds('priorities');
+        if ((flags & FLAG_ACK) !== 0) this.#onPong();
         return;
       case FRAME_GOAWAY:
         this.#goawayReceived = true;
@@ -419,72 +443,180 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     this.#streams.find(streamId)?.handleEngineClosed(errorCode);
   }
 
-  onFill(streamId: number, arena: Arena, offset: number, maxLength: number): number {
-    const stream = this.#streams.find(streamId);
-    if (stream === undefined) return WOULD_BLOCK;
-    const filled = stream.handleFill(arena, offset, maxLength);
-    if (filled !== 0) return filled;
-    const trailers = stream.takeTrailers();
-    if (trailers === undefined) return 0;
-    this.#engine.submitTrailers(streamId, trailers);
-    return FILL_END_WITH_TRAILERS;
+  // FrameHandler
+
+  onFrame(type: number, flags: number, _streamId: number, _length: number, headerBlockBytes: number): boolean {
+    if (headerBlockBytes > this.#limits.maxHeaderListBytes) this.#flood('maxHeaderListBytes');
+    else if (type > FRAME_CONTINUATION) this.#exceeds('unknownFrames');
+    else if (type === FRAME_PRIORITY) this.#exceeds('priorities');
+    else if (type === FRAME_PING && (flags & FLAG_ACK) === 0) this.#exceeds('pings');
+    else if (type === FRAME_SETTINGS && (flags & FLAG_ACK) === 0) this.#exceeds('settings');
+    return this.#engineUsable;
   }
 
-  #receive(arena: Arena, length: number): void {
+  takesData(streamId: number, flags: number, length: number): boolean {
+    const stream = this.#streams.find(streamId);
+    if (stream === undefined || stream.engineReceives || !stream.expectsBody) return false;
+    if (length > this.#limits.maxFrameBytes || (this.role === 'client' && !stream.answered)) return false;
+    this.#arriving = stream;
+    this.#arrivedBytes = 0;
+    this.#arrivingEnds = (flags & FLAG_END_STREAM) !== 0;
+    if (!this.#ledger.charge(length)) {
+      this.#fail(new AmbitError('H2_PROTOCOL', 'the peer exceeded the window of the session'), FLOW_CONTROL_ERROR);
+    } else if (!stream.charge(length)) {
+      this.#exceeds('invalidFrames');
+      stream.resetWithCode(
+        FLOW_CONTROL_ERROR,
+        new AmbitError('H2_PROTOCOL', 'the peer exceeded the window of the stream'),
+      );
+    }
+    return true;
+  }
+
+  onPayload(arena: Arena, offset: number, length: number): boolean {
+    this.#arrivedBytes += length;
+    this.#arriving?.handleData(arena, offset, length);
+    return this.#engineUsable;
+  }
+
+  onPayloadEnd(paddingBytes: number): boolean {
+    if (paddingBytes > 0) this.#arriving?.creditPadding(paddingBytes);
+    if (this.#arrivedBytes > 0 || this.#arrivingEnds) this.#guard.onData();
+    else this.#check(this.#guard.onEmptyData());
+    this.#arriving = undefined;
+    if (this.#ledger.hasUpdates) this.#wantFlush();
+    return this.#engineUsable;
+  }
+
+  takesWindowUpdate(streamId: number, increment: number): boolean | undefined {
+    if (streamId === 0) {
+      if (increment === 0) this.#fail(new AmbitError('H2_PROTOCOL', 'window update of zero'), PROTOCOL_ERROR);
+      else if (!this.#scheduler.creditConnection(increment)) {
+        this.#fail(new AmbitError('H2_PROTOCOL', 'the window of the session overflows'), FLOW_CONTROL_ERROR);
+      }
+      if (!this.#engineUsable) return undefined;
+      if (this.#scheduler.canSend) this.#wantFlush();
+      return true;
+    }
+    const stream = this.#streams.find(streamId);
+    if (stream === undefined) return false;
+    const fine = increment > 0 && this.#scheduler.creditStream(stream, increment);
+    if (!fine) {
+      this.#exceeds('invalidFrames');
+      stream.resetWithCode(
+        increment === 0 ? PROTOCOL_ERROR : FLOW_CONTROL_ERROR,
+        new AmbitError('H2_PROTOCOL', 'window update out of range'),
+      );
+    } else if (this.#scheduler.canSend) this.#wantFlush();
+    return this.#engineUsable ? true : undefined;
+  }
+
+  toEngine(arena: Arena, offset: number, length: number): boolean {
     this.#inEngine = true;
     try {
-      this.#engine.receive(arena, 0, length);
+      this.#engine.receive(arena, offset, length);
     } catch (thrown) {
       this.#inEngine = false;
       const error = toAmbitError(thrown, 'H2_PROTOCOL');
       this.#fail(this.#failure ?? error, error.code === 'H2_PROTOCOL' ? PROTOCOL_ERROR : INTERNAL_ERROR);
-      return;
+      return false;
     }
     this.#inEngine = false;
-    if (this.#applyFailure()) return;
-    if (this.#connectionUncredited > 0) {
-      this.#engine.creditConnection(this.#connectionUncredited);
-      this.#connectionUncredited = 0;
-    }
-    if (!this.#engine.wantsRead) this.#onEngineGaveUp();
-    else this.#wantFlush();
+    this.#engineDirty = true;
+    if (this.#applyFailure()) return false;
+    this.#wantFlush();
+    return true;
   }
 
-  /** The engine ended the session by itself: its GOAWAY is queued. */
+  #addStream(id: number, headers: ReceivedHeaders, waiter: ResponseHandler | undefined): Http2Stream {
+    const stream = new Http2Stream(this, id, headers, waiter, {
+      send: this.#scheduler.initialWindow,
+      receive: this.#limits.initialWindowBytes,
+    });
+    this.#streams.add(stream);
+    this.runtime.counters.streamsOpened++;
+    return stream;
+  }
+
+  #onSettings(): void {
+    const engine = this.#engine;
+    this.#peerMaxStreams = engine.peerSetting(SETTING_MAX_CONCURRENT_STREAMS);
+    const fine = this.#scheduler.applySettings(
+      engine.peerSetting(SETTING_INITIAL_WINDOW_SIZE),
+      engine.peerSetting(SETTING_MAX_FRAME_SIZE),
+      this.#streams.toArray(),
+    );
+    if (!fine) this.#fail(new AmbitError('H2_PROTOCOL', 'a window overflows'), FLOW_CONTROL_ERROR);
+    else this.#events.onSettings?.();
+  }
+
+  /** The engine ended the session by itself; its GOAWAY is sent. */
   #onEngineGaveUp(): void {
-    if (this.#state === 'draining' && this.#streams.size === 0 && this.#lastInvalid === '') {
-      this.#wantFlush();
-      return;
-    }
     const detail = this.#lastInvalid === '' ? 'the peer broke the protocol' : this.#lastInvalid;
     this.#fail(new AmbitError('H2_PROTOCOL', detail), undefined);
   }
 
-  /** Lets the engine serialise into the send arena. Bytes produced, or -1 when the session failed meanwhile. */
+  /** Serialises into the send arena, whose old content is written. Bytes produced, or -1 when the session failed meanwhile. */
   #produce(): number {
-    this.#sendArena ??= this.runtime.takeSendArena();
-    const arena = this.#sendArena;
     this.#sendStart = 0;
     this.#sendEnd = 0;
     if (!this.#engineSpeaks) {
       if (this.#goodbyeCode === undefined) return 0;
-      this.#sendEnd = writeGoaway(arena.bytes, this.#lastPeerStreamId, this.#goodbyeCode);
+      this.#sendArena ??= this.runtime.takeSendArena();
+      this.#sendEnd = writeGoaway(this.#sendArena.bytes, this.#lastPeerStreamId, this.#goodbyeCode);
       this.#goodbyeCode = undefined;
       return this.#sendEnd;
     }
+    if (!this.#engineDirty && !this.#scheduler.canSend && !this.#ledger.hasUpdates) return 0;
+    this.#sendArena ??= this.runtime.takeSendArena();
+    const arena = this.#sendArena;
+    let position = this.#ledger.write(arena, 0, SEND_ARENA_BYTES);
+    do {
+      position = this.#serialiseEngine(arena, position);
+      if (position < 0) return -1;
+      // Header frames come before the bodies they open.
+      if (this.#engine.sendIncomplete || !this.#engineUsable) break;
+      position = this.#scheduler.fill(arena, position, SEND_ARENA_BYTES);
+      if (!this.#engineUsable) break;
+      if (this.#scheduler.ended !== undefined) this.#endBody(this.#scheduler.ended, arena, position);
+    } while (this.#engineDirty);
+    this.#sendEnd = position;
+    return position;
+  }
+
+  /** Control and header frames of the engine. Returns the new position, or -1 when the session failed. */
+  #serialiseEngine(arena: Arena, position: number): number {
+    if (!this.#engineDirty) return position;
+    this.#engineDirty = false;
     this.#inEngine = true;
     let produced = 0;
     try {
-      produced = this.#engine.send(arena, 0, arena.byteLength);
+      produced = this.#engine.send(arena, position, SEND_ARENA_BYTES - position);
     } catch (thrown) {
       this.#inEngine = false;
       this.#fail(this.#failure ?? toAmbitError(thrown, 'H2_PROTOCOL'), INTERNAL_ERROR);
       return -1;
     }
     this.#inEngine = false;
-    this.#sendEnd = produced;
+    if (this.#engine.sendIncomplete) this.#engineDirty = true;
+    this.#sendEnd = position + produced;
     if (this.#applyFailure()) return -1;
-    return produced;
+    return position + produced;
+  }
+
+  /** Our body of this stream is complete: the engine says END_STREAM, with the trailers if there are any. */
+  #endBody(stream: Http2Stream, arena: Arena, position: number): void {
+    const trailers = stream.takeTrailers();
+    if (trailers !== undefined) this.#engine.submitHeaders(stream.id, trailers, true);
+    else {
+      // The engine holds even an empty DATA frame while it believes the window is closed; our windows are not its own.
+      if (this.#scheduler.initialWindow <= 0) {
+        writeWindowUpdate(arena.bytes, position, stream.id, 1);
+        if (!this.toEngine(arena, position, FRAME_HEADER_BYTES + 4)) return;
+      }
+      this.#engine.submitEnd(stream.id);
+    }
+    this.#engineDirty = true;
   }
 
   /** Writes what lies in the send arena; false when the channel is blocked or gone. */
@@ -511,6 +643,7 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     if (late.length === 0 || !this.#engineUsable) return false;
     this.#lateResets = [];
     for (const { id, code } of late) this.#engine.submitReset(id, code);
+    this.#engineDirty = true;
     return true;
   }
 
@@ -521,8 +654,9 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
       this.#lingering = true;
       return;
     }
-    if (this.#state !== 'draining' || this.#streams.size > 0) return;
-    if (this.#finalGoawaySent || this.#goawayReceived) this.#finish();
+    const idle = this.#state === 'draining' && this.#streams.size === 0;
+    if (idle && (this.#finalGoawaySent || this.#goawayReceived)) this.#finish();
+    else if (this.#engine.goawaySent && !this.#engine.wantsRead) this.#onEngineGaveUp();
   }
 
   #onKeepalive(): void {
@@ -534,6 +668,7 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     } else if (this.#pingSentAtMs === 0) {
       this.#pingSentAtMs = nowMs;
       this.#engine.submitPing(PING_KEEPALIVE);
+      this.#engineDirty = true;
       this.#wantFlush();
     } else if (nowMs - this.#pingSentAtMs >= limits.keepaliveTimeoutMs) {
       this.runtime.counters.pingTimeouts++;
@@ -552,11 +687,12 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     if (this.#finalGoawaySent || this.#state !== 'draining') return;
     this.#finalGoawaySent = true;
     this.#engine.submitGoaway(NO_ERROR);
+    this.#engineDirty = true;
     this.#wantFlush();
     this.#setTimer(this.#limits.keepaliveIntervalMs, () => this.#onKeepalive());
   }
 
-  #exceeds(limit: 'earlyResets' | 'resets' | 'invalidFrames' | 'pings' | 'settings' | 'priorities'): boolean {
+  #exceeds(limit: RatedLimit): boolean {
     return this.#check(this.#guard.onEvent(limit, this.runtime.loop.nowMs));
   }
 
@@ -623,11 +759,17 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
     this.#releaseSendArena();
     this.#channel.close();
     this.#engine.free();
+    this.#walker.free();
     this.runtime.sessions.delete(this);
     this.runtime.counters.sessionsClosed++;
     const lost = this.#failure ?? new AmbitError('STREAM_RESET', 'the session was closed');
     for (const stream of this.#streams.toArray()) stream.handleSessionLost(lost);
     this.#events.onClosed(this.#failure);
+  }
+
+  #wakeEngine(): void {
+    this.#engineDirty = true;
+    this.#wantFlush();
   }
 
   #wantFlush(): void {
@@ -656,13 +798,10 @@ export class Http2Session implements EngineHandler, ChannelOwner, TurnTask {
 
 /** A GOAWAY frame (RFC 9113 section 6.8) at the start of `bytes`; returns its length. */
 function writeGoaway(bytes: Buffer, lastStreamId: number, errorCode: number): number {
-  bytes.writeUIntBE(8, 0, 3);
-  bytes[3] = FRAME_GOAWAY;
-  bytes[4] = 0;
-  bytes.writeUInt32BE(0, 5);
-  bytes.writeUInt32BE(lastStreamId, 9);
-  bytes.writeUInt32BE(errorCode, 13);
-  return 17;
+  writeFrameHeader(bytes, 0, 8, FRAME_GOAWAY, 0, 0);
+  writeUint32(bytes, FRAME_HEADER_BYTES, lastStreamId);
+  writeUint32(bytes, FRAME_HEADER_BYTES + 4, errorCode);
+  return FRAME_HEADER_BYTES + 8;
 }
 
 /** Resets the stream that holds most among these sessions; false when none holds anything. */

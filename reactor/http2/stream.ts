@@ -33,9 +33,6 @@ export interface ResponseHandler {
   onFailed(error: AmbitError): void;
 }
 
-/** Bytes taken before credit goes back to the peer; small exchanges never cause a WINDOW_UPDATE of their own. */
-const CREDIT_STEP_BYTES = 256 * 1024;
-
 export class Http2Stream {
   readonly id: number;
   readonly #session: Http2Session;
@@ -43,6 +40,9 @@ export class Http2Stream {
   #waiter: ResponseHandler | undefined;
   #held: HeldBytes | undefined;
   #uncredited = 0;
+  /** What the peer may still send. */
+  #receiveWindow: number;
+  readonly #creditStepBytes: number;
   #delivering = false;
   #remoteEnded = false;
   #remoteEndDelivered = false;
@@ -57,15 +57,32 @@ export class Http2Stream {
   peerHeaders: ReceivedHeaders;
   bytesSent = 0;
   bytesReceived = 0;
+  /** @internal Of the send scheduler: what we may still send, and the place in its queue. */
+  sendWindow: number;
+  /** @internal */
+  sendState = 0;
+  /** @internal */
+  nextToSend: Http2Stream | undefined = undefined;
+  /** @internal The engine checks the body against its announced length, so its DATA goes through the engine. */
+  engineReceives = false;
   /** Server: the peer went away before an end was attached. */
   onAbandoned: ((error: AmbitError | undefined) => void) | undefined = undefined;
 
   /** @internal made by the session */
-  constructor(session: Http2Session, id: number, headers: ReceivedHeaders, waiter: ResponseHandler | undefined) {
+  constructor(
+    session: Http2Session,
+    id: number,
+    headers: ReceivedHeaders,
+    waiter: ResponseHandler | undefined,
+    windows: { readonly send: number; readonly receive: number },
+  ) {
     this.#session = session;
     this.id = id;
     this.peerHeaders = headers;
     this.#waiter = waiter;
+    this.sendWindow = windows.send;
+    this.#receiveWindow = windows.receive;
+    this.#creditStepBytes = windows.receive >> 2;
   }
 
   get session(): Http2Session {
@@ -75,6 +92,22 @@ export class Http2Stream {
   /** Received bytes waiting for the attached end. */
   get heldBytes(): number {
     return this.#held?.length ?? 0;
+  }
+
+  /** @internal The peer may send a body now. */
+  get expectsBody(): boolean {
+    return !this.#remoteEnded && !this.#engineClosed && !this.closed;
+  }
+
+  /** @internal DATA of this size has begun to arrive. False = the peer exceeds the stream's window. */
+  charge(length: number): boolean {
+    this.#receiveWindow -= length;
+    return this.#receiveWindow >= 0;
+  }
+
+  /** @internal Bytes that count for flow control but carry nothing. */
+  creditPadding(byteLength: number): void {
+    this.#credit(byteLength);
   }
 
   /** @internal */
@@ -253,7 +286,8 @@ export class Http2Stream {
   #credit(byteLength: number): void {
     if (this.#remoteEnded || this.#engineClosed) return;
     this.#uncredited += byteLength;
-    if (this.#uncredited < CREDIT_STEP_BYTES) return;
+    if (this.#uncredited < this.#creditStepBytes) return;
+    this.#receiveWindow += this.#uncredited;
     this.#session.creditStream(this, this.#uncredited);
     this.#uncredited = 0;
   }

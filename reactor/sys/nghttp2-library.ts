@@ -20,9 +20,6 @@ koffi.proto('int AmbitH2Close(uintptr_t session, int32 stream, uint32 code, uint
 koffi.proto(
   'long AmbitH2Read(uintptr_t session, int32 stream, uintptr_t buffer, size_t length, uintptr_t flags, uintptr_t source, uintptr_t user)',
 );
-koffi.proto(
-  'int AmbitH2Send(uintptr_t session, uintptr_t frame, uintptr_t header, size_t length, uintptr_t source, uintptr_t user)',
-);
 
 type Address = number;
 
@@ -34,7 +31,6 @@ export interface Nghttp2Library {
   setOnData(callbacks: Address, callback: bigint): void;
   setOnHeader(callbacks: Address, callback: bigint): void;
   setOnStreamClose(callbacks: Address, callback: bigint): void;
-  setSendData(callbacks: Address, callback: bigint): void;
   optionNew(out: Uint8Array): number;
   optionNoAutoWindowUpdate(option: Address, value: number): void;
   optionPeerMaxStreams(option: Address, value: number): void;
@@ -51,15 +47,6 @@ export interface Nghttp2Library {
   wantWrite(session: Address): number;
   submitSettings(session: Address, flags: number, entries: Uint8Array, count: number): number;
   setLocalWindow(session: Address, flags: number, stream: number, size: number): number;
-  submitRequest(
-    session: Address,
-    priority: null,
-    pairs: Address,
-    count: number,
-    provider: Uint8Array | null,
-    user: number,
-  ): number;
-  submitResponse(session: Address, stream: number, pairs: Address, count: number, provider: Uint8Array | null): number;
   submitHeaders(
     session: Address,
     flags: number,
@@ -69,7 +56,7 @@ export interface Nghttp2Library {
     count: number,
     user: number,
   ): number;
-  submitTrailer(session: Address, stream: number, pairs: Address, count: number): number;
+  submitData(session: Address, flags: number, stream: number, provider: Uint8Array): number;
   submitReset(session: Address, flags: number, stream: number, code: number): number;
   submitPing(session: Address, flags: number, opaque: Uint8Array): number;
   submitGoaway(
@@ -82,7 +69,6 @@ export interface Nghttp2Library {
   ): number;
   submitShutdownNotice(session: Address): number;
   terminate(session: Address, code: number): number;
-  resumeData(session: Address, stream: number): number;
   consumeConnection(session: Address, size: number): number;
   consumeStream(session: Address, stream: number, size: number): number;
   remoteSetting(session: Address, id: number): number;
@@ -108,9 +94,6 @@ export const nghttp2: Nghttp2Library = {
   ),
   setOnStreamClose: library.func(
     'void nghttp2_session_callbacks_set_on_stream_close_callback(uintptr_t callbacks, AmbitH2Close *callback)',
-  ),
-  setSendData: library.func(
-    'void nghttp2_session_callbacks_set_send_data_callback(uintptr_t callbacks, AmbitH2Send *callback)',
   ),
   optionNew: library.func('int nghttp2_option_new(void *out)'),
   optionNoAutoWindowUpdate: library.func('void nghttp2_option_set_no_auto_window_update(uintptr_t option, int value)'),
@@ -138,16 +121,9 @@ export const nghttp2: Nghttp2Library = {
   setLocalWindow: library.func(
     `int nghttp2_session_set_local_window_size(${session}, uint8 flags, int32 stream, int32 size)`,
   ),
-  submitRequest: library.func(
-    `int32 nghttp2_submit_request2(${session}, void *priority, uintptr_t pairs, size_t count, void *provider, uintptr_t user)`,
-  ),
-  submitResponse: library.func(
-    `int nghttp2_submit_response2(${session}, int32 stream, uintptr_t pairs, size_t count, void *provider)`,
-  ),
   submitHeaders: library.func(
     `int32 nghttp2_submit_headers(${session}, uint8 flags, int32 stream, void *priority, uintptr_t pairs, size_t count, uintptr_t user)`,
   ),
-  submitTrailer: library.func(`int nghttp2_submit_trailer(${session}, int32 stream, uintptr_t pairs, size_t count)`),
   submitReset: library.func(`int nghttp2_submit_rst_stream(${session}, uint8 flags, int32 stream, uint32 code)`),
   submitPing: library.func(`int nghttp2_submit_ping(${session}, uint8 flags, void *opaque)`),
   submitGoaway: library.func(
@@ -155,7 +131,7 @@ export const nghttp2: Nghttp2Library = {
   ),
   submitShutdownNotice: library.func(`int nghttp2_submit_shutdown_notice(${session})`),
   terminate: library.func(`int nghttp2_session_terminate_session(${session}, uint32 code)`),
-  resumeData: library.func(`int nghttp2_session_resume_data(${session}, int32 stream)`),
+  submitData: library.func(`int nghttp2_submit_data2(${session}, uint8 flags, int32 stream, void *provider)`),
   consumeConnection: library.func(`int nghttp2_session_consume_connection(${session}, size_t size)`),
   consumeStream: library.func(`int nghttp2_session_consume_stream(${session}, int32 stream, size_t size)`),
   remoteSetting: library.func(`uint32 nghttp2_session_get_remote_settings(${session}, int id)`),
@@ -169,8 +145,7 @@ export type CallbackPrototype =
   | 'AmbitH2Invalid'
   | 'AmbitH2Data'
   | 'AmbitH2Close'
-  | 'AmbitH2Read'
-  | 'AmbitH2Send';
+  | 'AmbitH2Read';
 
 /** Registers a C callback for the life of the thread and gives its address. */
 export function registerCallback(handler: (...values: number[]) => number, prototype: CallbackPrototype): bigint {
@@ -185,7 +160,3 @@ export function textAt(address: number, length: number): string {
 /** Error codes of the engine (negative results). */
 export const ERR_TEMPORAL_CALLBACK_FAILURE = -521;
 export const ERR_CALLBACK_FAILURE = -902;
-export const ERR_DEFERRED = -508;
-export const ERR_PAUSE = -526;
-export const ERR_BAD_CLIENT_MAGIC = -903;
-export const ERR_FLOODED = -904;
