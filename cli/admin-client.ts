@@ -5,8 +5,9 @@
 import { AmbitError } from '../core/errors.ts';
 import { ADMIN_PORT } from '../core/ports.ts';
 import { NODE_NAMES, NODES } from '../sandbox/layout.ts';
-import { listLiveRuns, type SandboxRun } from '../sandbox/registry.ts';
+import type { SandboxRun } from '../sandbox/registry.ts';
 import { awaitExit, enterWorld } from './enter-world.ts';
+import { findSandbox } from './running-sandbox.ts';
 
 const TIMEOUT_SECONDS = 5;
 
@@ -26,7 +27,7 @@ export interface AdminEndpoint {
 /** At least one endpoint; whether anybody listens shows when it is asked. */
 export async function findAdminEndpoints(admin: string | undefined): Promise<readonly AdminEndpoint[]> {
   if (admin !== undefined) return [tcpEndpoint(admin)];
-  const run = (await listLiveRuns()).at(-1);
+  const run = await findSandbox();
   if (run === undefined) return [tcpEndpoint(`127.0.0.1:${ADMIN_PORT}`)];
   return NODE_NAMES.map((name) => sandboxEndpoint(run, name));
 }

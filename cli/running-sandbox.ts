@@ -7,11 +7,17 @@ import { commandSocketOf, listLiveRuns, type SandboxRun } from '../sandbox/regis
 
 const TIMEOUT_MS = 15_000;
 
-/** Throws `NO_SANDBOX` when there is none. With several, the one started last. */
-export async function findSandbox(): Promise<SandboxRun> {
-  const run = (await listLiveRuns()).at(-1);
+/** Throws `NO_SANDBOX` when there is none. With several, the one AMBIT_SANDBOX names, else the one started last. */
+export async function getSandbox(): Promise<SandboxRun> {
+  const run = await findSandbox();
   if (run === undefined) throw new AmbitError('NO_SANDBOX', noSandboxText());
   return run;
+}
+
+/** As `getSandbox`; undefined when there is none. */
+export async function findSandbox(): Promise<SandboxRun | undefined> {
+  const wanted = process.env.AMBIT_SANDBOX;
+  return (await listLiveRuns()).filter((run) => wanted === undefined || run.id === wanted).at(-1);
 }
 
 function noSandboxText(): string {

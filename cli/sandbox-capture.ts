@@ -6,7 +6,7 @@ import { TlsRecordChecker } from '../sandbox/capture/tls-records.ts';
 import { printable } from '../sandbox/capture/wire-inspector.ts';
 import { awaitExit, enterWorld } from './enter-world.ts';
 import { type OutputFormat, outputOption, renderTable } from './output.ts';
-import { fetchStatus, findSandbox } from './running-sandbox.ts';
+import { fetchStatus, getSandbox } from './running-sandbox.ts';
 
 /** More lines than this in a second help nobody; the rest is counted. */
 const LINES_PER_SECOND = 12;
@@ -35,7 +35,7 @@ export function sandboxCaptureCommand(): Command {
 }
 
 async function runCapture(options: CaptureOptions): Promise<void> {
-  const run = await findSandbox();
+  const run = await getSandbox();
   const names = new Map((await fetchStatus(run)).pods.map((pod) => [pod.ip, pod.pod]));
   const show = new LineBudget((line) => process.stdout.write(`${line}\n`));
   const totals = new Map<string, { packets: number; bytes: number }>();

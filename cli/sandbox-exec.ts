@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { awaitExit, enterPod, enterWorld } from './enter-world.ts';
 import { type OutputFormat, outputOption, printResult } from './output.ts';
-import { fetchStatus, findPodByName, findSandbox } from './running-sandbox.ts';
+import { fetchStatus, findPodByName, getSandbox } from './running-sandbox.ts';
 
 export function sandboxExecCommand(): Command {
   return new Command('exec')
@@ -12,7 +12,7 @@ export function sandboxExecCommand(): Command {
     .showHelpAfterError('(put -- before the command: ambit sandbox exec frontend -- curl -s http://catalog/items)')
     .addOption(outputOption())
     .action(async (podName: string, command: string[], options: { readonly output: OutputFormat }) => {
-      const run = await findSandbox();
+      const run = await getSandbox();
       const pod = findPodByName(await fetchStatus(run), podName);
       const argv = enterPod(pod.pod, pod.netns, command);
       if (options.output === 'text') {

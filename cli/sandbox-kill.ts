@@ -1,7 +1,7 @@
 /** `ambit sandbox kill agent <node>`: SIGKILL to a node's agent, to watch it come back. */
 import { Command } from 'commander';
 import { type OutputFormat, outputOption, printResult } from './output.ts';
-import { askSandbox, findSandbox } from './running-sandbox.ts';
+import { askSandbox, getSandbox } from './running-sandbox.ts';
 
 export function sandboxKillCommand(): Command {
   const agent = new Command('agent')
@@ -9,7 +9,7 @@ export function sandboxKillCommand(): Command {
     .argument('<node>', 'a or b')
     .addOption(outputOption())
     .action(async (node: string, options: { readonly output: OutputFormat }) => {
-      const answer = await askSandbox(await findSandbox(), 'POST', `/kill/${node}`);
+      const answer = await askSandbox(await getSandbox(), 'POST', `/kill/${node}`);
       printResult(options.output, answer, () =>
         [
           `agent ${node} was killed (kill -9).`,

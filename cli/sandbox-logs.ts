@@ -1,7 +1,7 @@
 /** `ambit sandbox logs <process>`: the last lines of a process of the running sandbox. */
 import { Command } from 'commander';
 import { type OutputFormat, outputOption, printResult } from './output.ts';
-import { askSandbox, findSandbox } from './running-sandbox.ts';
+import { askSandbox, getSandbox } from './running-sandbox.ts';
 
 export function sandboxLogsCommand(): Command {
   return new Command('logs')
@@ -9,7 +9,7 @@ export function sandboxLogsCommand(): Command {
     .argument('<process...>', 'name of the process')
     .addOption(outputOption())
     .action(async (words: string[], options: { readonly output: OutputFormat }) => {
-      const answer = await askSandbox(await findSandbox(), 'GET', `/logs/${words.join(' ')}`);
+      const answer = await askSandbox(await getSandbox(), 'GET', `/logs/${words.join(' ')}`);
       const lines: readonly unknown[] = Array.isArray(answer.lines) ? answer.lines : [];
       printResult(options.output, { lines }, () => lines.map(String).join('\n'));
     });

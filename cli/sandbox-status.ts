@@ -1,14 +1,14 @@
 /** `ambit sandbox status`: processes and pods of the running sandbox. */
 import { Command } from 'commander';
 import { type OutputFormat, outputOption, printResult, renderTable } from './output.ts';
-import { fetchStatus, findSandbox } from './running-sandbox.ts';
+import { fetchStatus, getSandbox } from './running-sandbox.ts';
 
 export function sandboxStatusCommand(): Command {
   return new Command('status')
     .description('Processes and pods of the running sandbox')
     .addOption(outputOption())
     .action(async (options: { readonly output: OutputFormat }) => {
-      printResult(options.output, await fetchStatus(await findSandbox()), ({ processes, pods }) => {
+      printResult(options.output, await fetchStatus(await getSandbox()), ({ processes, pods }) => {
         const podRows = pods.map((pod) => [
           pod.pod,
           pod.node,

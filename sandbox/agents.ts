@@ -17,6 +17,10 @@ import { SupervisedProcess } from './supervised-process.ts';
 const TOKEN_KEY_FILE = `${CONTROL_STATE_DIRECTORY}/token-key.pem`;
 const ROOT_CERTIFICATE_FILE = `${CONTROL_STATE_DIRECTORY}/root-cert.pem`;
 const TOKEN_LIFETIME_MS = 7 * 86_400_000;
+/** A process that ended this often while somebody waits for it will not come up. */
+const MAX_RESTARTS = 3;
+const SHOWN_COMPLAINTS = 3;
+const COMPLAINT_CHARACTERS = 400;
 const AGENT_SERVICE_ACCOUNT = { namespace: 'istio-system', serviceAccount: 'ambit-agent' };
 
 export function controlProcess(): SupervisedProcess {
@@ -58,6 +62,8 @@ export async function agentProcess(node: NodeLayout, options: AgentOptions): Pro
       AUTH_TOKEN: tokenFile,
       TRUST_DOMAIN,
       LOG_FORMAT: 'json',
+      // At the end of a run the pods are gone before their agents; nothing is worth waiting for.
+      CONNECTION_TERMINATION_DEADLINE: '1s',
       ...options.settings,
     },
     onLine: options.onLine,
@@ -70,19 +76,31 @@ export function agentReadinessUrl(node: NodeLayout): string {
   return `http://${node.managementIp}:15021/healthz/ready`;
 }
 
-/** Resolves when `isReady` says so; rejects with the last lines of the process when it does not within the deadline. */
+/**
+ * Resolves when `isReady` says so, with the milliseconds it took. Rejects with the last complaints of the process when it
+ * does not within the deadline, or when it ended again and again.
+ */
 export async function awaitReady(
   supervised: SupervisedProcess,
   isReady: () => Promise<boolean>,
   deadlineMs: number,
 ): Promise<number> {
   const startedAt = Date.now();
-  while (Date.now() - startedAt < deadlineMs) {
+  const restarts = supervised.restarts;
+  while (Date.now() - startedAt < deadlineMs && supervised.restarts < restarts + MAX_RESTARTS) {
     if (await isReady().catch(() => false)) return Date.now() - startedAt;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  const said = supervised.recentLines.slice(-15).join('\n    ');
-  throw new AmbitError('SANDBOX', `${supervised.name} was not ready within ${deadlineMs / 1000} s:\n    ${said}`);
+  const ended = supervised.restarts > restarts ? `ended ${supervised.restarts - restarts} times` : 'was not ready';
+  const tookS = Math.round((Date.now() - startedAt) / 1000);
+  throw new AmbitError('SANDBOX', `${supervised.name} ${ended} within ${tookS} s${complaints(supervised.recentLines)}`);
+}
+
+/** The last lines that say something went wrong, shortened; else simply the last lines. */
+function complaints(lines: readonly string[]): string {
+  const bad = lines.filter((line) => !/"level":"(debug|info)"/.test(line));
+  const shown = (bad.length > 0 ? bad : lines).slice(-SHOWN_COMPLAINTS);
+  return shown.map((line) => `\n    ${line.slice(0, COMPLAINT_CHARACTERS)}`).join('');
 }
 
 /** True when a GET of the URL answers with status 200. */

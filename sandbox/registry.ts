@@ -55,11 +55,11 @@ export async function listRuns(): Promise<{ readonly id: string; readonly run: S
   return Promise.all(ids.map(async (id) => ({ id, run: await readRun(id) })));
 }
 
-/** Runs whose world is alive, oldest record first. */
+/** Runs whose world is alive, oldest first. */
 export async function listLiveRuns(): Promise<SandboxRun[]> {
   const live: SandboxRun[] = [];
   for (const { run } of await listRuns()) if (run !== undefined && (await isAlive(run.world))) live.push(run);
-  return live;
+  return live.sort((left, right) => Number(left.world.startTime) - Number(right.world.startTime));
 }
 
 /**
