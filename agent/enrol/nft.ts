@@ -5,8 +5,8 @@
  * used. Output and run time are bounded. Every failure is `RULES` with what nft said, or `MISSING_TOOL`.
  */
 import { spawn } from 'node:child_process';
-import { AmbitError } from '../../core/errors.ts';
-import type { NetworkNamespace } from '../../reactor/netns.ts';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import { NetworkNamespace } from '../../reactor/netns.ts';
 import { REMOVE_RULES_TEXT, RULES_TABLE, type Ruleset } from './rules.ts';
 import { compareListing, fingerprint, type RulesFingerprint, readListing } from './rules-listing.ts';
 
@@ -44,11 +44,28 @@ export async function removeRules(netns: NetworkNamespace): Promise<void> {
   await runNft(netns, ['-f', '-'], REMOVE_RULES_TEXT);
 }
 
-/** Undefined when the table does not exist. */
+/** Throws `MISSING_TOOL` when nft is absent or cannot print JSON. Reads the agent's own namespace, changes nothing. */
+export async function probeNft(): Promise<void> {
+  const netns = NetworkNamespace.current();
+  try {
+    parseListing(await runNft(netns, ['-j', 'list', 'tables', 'inet']));
+  } catch (thrown) {
+    const { message } = toAmbitError(thrown, 'RULES');
+    throw new AmbitError('MISSING_TOOL', `nft (package nftables, with JSON support): ${message}`, { cause: thrown });
+  } finally {
+    netns.close();
+  }
+}
+
+/** Undefined when the table does not exist: nft only fails then, so another listing tells that from other failures. */
 async function findListing(netns: NetworkNamespace): Promise<Listing | undefined> {
-  const tables = parseListing(await runNft(netns, ['-j', 'list', 'tables', 'inet']));
-  if (!hasTable(tables)) return undefined;
-  return readListing(parseListing(await runNft(netns, ['-j', 'list', 'table', 'inet', RULES_TABLE])));
+  try {
+    return readListing(parseListing(await runNft(netns, ['-j', 'list', 'table', 'inet', RULES_TABLE])));
+  } catch (thrown) {
+    const tables = parseListing(await runNft(netns, ['-j', 'list', 'tables', 'inet']));
+    if (hasTable(tables)) throw thrown;
+    return undefined;
+  }
 }
 
 function parseListing(text: string): unknown {

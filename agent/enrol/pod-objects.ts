@@ -27,7 +27,7 @@ export function readPodObjects(text: string): PodObjects {
   const namespaces: NamespaceFacts[] = [];
   const problems: ObjectProblem[] = [];
   const lines = new LineCounter();
-  for (const document of parseAllDocuments(text, { lineCounter: lines, prettyErrors: false })) {
+  for (const document of parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, logLevel: 'silent' })) {
     const line = lines.linePos(document.contents?.range?.[0] ?? document.range[0]).line;
     const [error] = document.errors;
     if (error !== undefined) {
