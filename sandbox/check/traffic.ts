@@ -1,4 +1,5 @@
 /** Bytes arrive, over both paths, from the client's own address; both agents say who the ends are; services spread. */
+import { hostOf } from '../access-record.ts';
 import type { NodeName } from '../layout.ts';
 import type { Check } from './check.ts';
 import { type CheckContext, expect } from './context.ts';
@@ -63,11 +64,10 @@ export const identityCheck: Check = {
       ['a', 'outbound'],
       ['b', 'inbound'],
     ] as const) {
-      const record = await context.awaitRecord(
-        `${direction} on ${node}`,
-        since,
-        (at, candidate) => at === node && candidate.direction === direction,
-      );
+      const own = context.ip('shop/frontend');
+      const record = await context.awaitRecord(`${direction} on ${node}`, since, (at, candidate) => {
+        return at === node && candidate.direction === direction && hostOf(candidate.sourceAddress) === own;
+      });
       expect(
         record.sourceIdentity === expected.source && record.destinationIdentity === expected.destination,
         `${direction} log of ${node} names ${record.sourceIdentity} -> ${record.destinationIdentity}`,
