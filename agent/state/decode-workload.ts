@@ -55,7 +55,8 @@ export function decodeWorkload(message: WorkloadMessage, shared: SharedValues): 
     identity: identities[0] ?? identity,
     identities,
     waypoint: waypoint === undefined ? undefined : decodeGateway('waypoint', waypoint, shared),
-    networkGateway: networkGateway === undefined ? undefined : decodeGateway('network_gateway', networkGateway, shared),
+    networkGateway:
+      networkGateway === undefined ? undefined : decodeGateway('network_gateway', networkGateway, shared, portOrZero),
     node: shared.text(optionalName('node', message.node)),
     canonicalName: shared.text(message.canonicalName),
     canonicalRevision: shared.text(message.canonicalRevision),
@@ -85,9 +86,17 @@ export function decodeWorkload(message: WorkloadMessage, shared: SharedValues): 
   };
 }
 
-/** Throws `AmbitError('DECODE')` for a gateway without destination or port. */
-export function decodeGateway(field: string, message: GatewayMessage, shared: SharedValues): GatewayAddress {
-  const hbonePort = port(`${field}.hbone_mtls_port`, message.hboneMtlsPort);
+/**
+ * Throws `AmbitError('DECODE')` for a gateway without destination or port. A network gateway, which stands in every
+ * workload of its network, may be without port: it cannot be used then, and nothing else suffers.
+ */
+export function decodeGateway(
+  field: string,
+  message: GatewayMessage,
+  shared: SharedValues,
+  checkPort: typeof port = port,
+): GatewayAddress {
+  const hbonePort = checkPort(`${field}.hbone_mtls_port`, message.hboneMtlsPort);
   const { destination } = message;
   switch (destination.case) {
     case 'address': {

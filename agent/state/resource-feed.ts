@@ -4,7 +4,7 @@
  */
 import type { MeshState } from './mesh-state.ts';
 import type { ApplyResult, ResourceUpdate } from './resource.ts';
-import { ResourceStore } from './resource-store.ts';
+import { inBatches, ResourceStore } from './resource-store.ts';
 
 export class ResourceFeed {
   readonly state: MeshState;
@@ -23,12 +23,15 @@ export class ResourceFeed {
       const refused = new Set(result.errors.map(({ name }) => name));
       const accepted =
         refused.size === 0 ? update : { ...update, updated: update.updated.filter(({ name }) => !refused.has(name)) };
-      for (const publish of this.#subscribers) publish(accepted);
+      for (const batch of inBatches(accepted)) for (const publish of this.#subscribers) publish(batch);
     }
     return result;
   }
 
-  /** Calls `publish` with everything known now, then with every change, until the returned function is called. */
+  /**
+   * Calls `publish` with everything known now, then with every change, in batches of at most `UPDATE_BATCH` names, until
+   * the returned function is called.
+   */
   subscribe(publish: (update: ResourceUpdate) => void): () => void {
     for (const update of this.store.snapshot()) publish(update);
     this.#subscribers.add(publish);

@@ -6,8 +6,8 @@
  */
 import type { EncodedResource, ResourceError, ResourceUpdate } from './resource.ts';
 
-/** Resources in one update of a snapshot; bounds the size of one message to a worker. */
-export const SNAPSHOT_BATCH = 2_000;
+/** Names in one update that is handed on: a worker takes it over in a few milliseconds, between turns of its loop. */
+export const UPDATE_BATCH = 500;
 
 interface Stored {
   readonly version: string;
@@ -45,19 +45,32 @@ export class ResourceStore {
     return versions;
   }
 
-  /** Everything, as updates of at most `SNAPSHOT_BATCH` resources. The store must not change while it is walked. */
+  /** Everything, in batches. The store must not change while it is walked. */
   *snapshot(): Generator<ResourceUpdate> {
     for (const [typeUrl, resources] of this.#types) {
       let updated: EncodedResource[] = [];
       for (const [name, { version, content }] of resources) {
         updated.push({ name, version, bytes: Buffer.from(content, 'latin1') });
-        if (updated.length < SNAPSHOT_BATCH) continue;
+        if (updated.length < UPDATE_BATCH) continue;
         yield { typeUrl, updated, removed: [] };
         updated = [];
       }
       if (updated.length > 0) yield { typeUrl, updated, removed: [] };
     }
   }
+}
+
+/** The same change in batches, updates before removals. */
+export function* inBatches(update: ResourceUpdate): Generator<ResourceUpdate> {
+  const { typeUrl, updated, removed } = update;
+  if (updated.length + removed.length <= UPDATE_BATCH) {
+    yield update;
+    return;
+  }
+  for (let at = 0; at < updated.length; at += UPDATE_BATCH)
+    yield { typeUrl, updated: updated.slice(at, at + UPDATE_BATCH), removed: [] };
+  for (let at = 0; at < removed.length; at += UPDATE_BATCH)
+    yield { typeUrl, updated: [], removed: removed.slice(at, at + UPDATE_BATCH) };
 }
 
 function toText(bytes: Uint8Array): string {

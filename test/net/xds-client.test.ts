@@ -368,12 +368,33 @@ describe('the feed', () => {
     assert.equal(received.length, 3);
   });
 
-  test('hands a large state over in batches', () => {
+  test('hands on a large state and a large change in batches that add up to it', () => {
     const feed = new ResourceFeed(new MeshState());
-    const updated = Array.from({ length: 4_500 }, (_, index) => workload(`w-${index}`, { ips: ['10.0.0.1'] }));
+    const updated = Array.from({ length: 1_100 }, (_, index) => workload(`w-${index}`, { ips: ['10.0.0.1'] }));
+    const early: ResourceUpdate[] = [];
+    feed.subscribe((update) => early.push(update));
     feed.apply({ typeUrl: ADDRESS_TYPE, updated, removed: [] });
-    const sizes: number[] = [];
-    feed.subscribe((update) => sizes.push(update.updated.length));
-    assert.deepEqual(sizes, [2_000, 2_000, 500]);
+    const late: ResourceUpdate[] = [];
+    feed.subscribe((update) => late.push(update));
+    for (const batches of [early, late]) {
+      assert.deepEqual(
+        batches.map(({ updated: some }) => some.length),
+        [500, 500, 100],
+      );
+      assert.deepEqual(
+        batches.flatMap(({ updated: some }) => some.map(({ name }) => name)),
+        updated.map(({ name }) => name),
+      );
+    }
+    feed.apply({ typeUrl: ADDRESS_TYPE, updated: [A], removed: updated.map(({ name }) => name) });
+    assert.deepEqual(
+      late.slice(3).map(({ updated: some, removed }) => [some.length, removed.length]),
+      [
+        [1, 0],
+        [0, 500],
+        [0, 500],
+        [0, 100],
+      ],
+    );
   });
 });

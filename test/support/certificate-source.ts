@@ -14,6 +14,8 @@ export class ScriptedSource implements CertificateSource {
   /** What happens to a request that arrives: `hold` leaves it to `issue` and `refuse`. */
   mode: 'issue' | 'refuse' | 'hold' = 'issue';
   lifetimeMs = 3_600_000;
+  /** False: a request goes on although nobody wants its answer any more. */
+  heedsAbort = true;
   /** Every request ever made, by the name of the service account. */
   readonly asked: string[] = [];
   readonly #clock: FakeClock;
@@ -38,7 +40,9 @@ export class ScriptedSource implements CertificateSource {
     const request: Request = { identity, signal, answer: resolve };
     this.#held.push(request);
     this.#mostAtOnce = Math.max(this.#mostAtOnce, this.#held.length);
-    signal.addEventListener('abort', () => this.#answer(request, new AmbitError('CA', 'aborted')));
+    signal.addEventListener('abort', () => {
+      if (this.heedsAbort) this.#answer(request, new AmbitError('CA', 'aborted'));
+    });
     if (this.mode === 'issue') await settle().then(() => this.#answer(request, this.#certificate(identity)));
     else if (this.mode === 'refuse') this.#answer(request, new AmbitError('CA', 'refused by the test'));
     const outcome = await promise;

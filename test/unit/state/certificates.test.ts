@@ -305,6 +305,21 @@ describe('forgetting', () => {
     certificates.close();
   });
 
+  test('makes an answer that comes all the same count for nothing', async () => {
+    const { source, certificates, events } = setUp();
+    source.mode = 'hold';
+    source.heedsAbort = false;
+    const first = assert.rejects(certificates.get(A), failsWith('NO_CERTIFICATE'));
+    certificates.forget(A);
+    await first;
+    const second = certificates.get(A);
+    await source.issue();
+    assert.deepEqual([events, certificates.find(A)], [['gone a'], undefined]);
+    await source.issue();
+    assert.equal(certificates.find(A), await second);
+    certificates.close();
+  });
+
   test('and asking again at once makes a new request whose answer counts', async () => {
     const { source, certificates } = setUp();
     source.mode = 'hold';

@@ -66,6 +66,10 @@ describe('a workload', () => {
       },
     ],
   ];
+  accepted.push([
+    'with a network gateway without port',
+    { networkGateway: { destination: { case: 'address', value: { address: V4 } } } },
+  ]);
   for (const [name, fields] of accepted)
     test(`${name} is taken`, () => assert.equal(refusedWorkload(fields), undefined));
 
