@@ -84,8 +84,12 @@ class Line {
   }
 }
 
+/** Printable ASCII without quote and backslash: nearly every value. */
+const PLAIN = /^[ !#-[\]-~]*$/;
+
 /** JSON string of any text; also U+2028/2029 and DEL are escaped so that no viewer breaks the line. */
 function escapeText(value: string): string {
+  if (PLAIN.test(value)) return `"${value}"`;
   return JSON.stringify(value).replace(/[\u007f-\u009f\u2028\u2029]/g, (character) => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });

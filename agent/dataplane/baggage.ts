@@ -83,16 +83,19 @@ export function parseForwardedHost(header: string | undefined): string | undefin
   return undefined;
 }
 
-/** A new `traceparent`: version 00, random ids, not sampled. */
+/** A new `traceparent`: version 00, random ids, not sampled. The ids number connections and guard nothing. */
 export function newTraceparent(): string {
-  return `00-${randomHex()}${randomHex()}-${randomHex()}-00`;
+  return `00-${randomWord()}${randomWord()}${randomWord()}${randomWord()}-${randomWord()}${randomWord()}-00`;
 }
 
-/** 16 hexadecimal digits, never all zero; trace ids need no secrecy. */
-function randomHex(): string {
-  return `${randomWord()}${randomWord()}`;
-}
+const HEX_BYTES = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
+/** Eight hexadecimal digits, never all zero. */
 function randomWord(): string {
-  return (1 + Math.floor(Math.random() * 0xffffffff)).toString(16).padStart(8, '0');
+  const word = Math.floor(Math.random() * 0xffffffff) + 1;
+  return hexByte(word >>> 24) + hexByte(word >>> 16) + hexByte(word >>> 8) + hexByte(word);
+}
+
+function hexByte(value: number): string {
+  return HEX_BYTES[value & 0xff] ?? '';
 }

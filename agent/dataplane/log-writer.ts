@@ -12,7 +12,10 @@ const PIPE_BUF = 4096;
 const FILE_PIECE = 65_536;
 const FLUSH_DELAY_MS = 50;
 const FLUSH_AT_CHARACTERS = 32_768;
-const MAX_BACKLOG_CHARACTERS = 4 * 1024 * 1024;
+const MAX_BACKLOG_CHARACTERS = 8 * 1024 * 1024;
+const CLOSE_PATIENCE_MS = 500;
+const CLOSE_STEP_MS = 10;
+const SLEEP = new Int32Array(new SharedArrayBuffer(4));
 
 export class LogWriter {
   readonly #loop: EventLoop;
@@ -71,16 +74,26 @@ export class LogWriter {
     this.#lines = index === lines.length ? [] : lines.slice(index);
   }
 
+  /** Writes the rest, waiting for the reader no longer than CLOSE_PATIENCE_MS; what is left then is dropped and counted. */
   close(): void {
     this.#timer?.cancel();
     this.flush();
+    for (let waitedMs = 0; waitedMs < CLOSE_PATIENCE_MS && this.#hasBacklog; waitedMs += CLOSE_STEP_MS) {
+      Atomics.wait(SLEEP, 0, 0, CLOSE_STEP_MS);
+      this.flush();
+    }
+    this.#dropped += this.#lines.length;
     if (this.#owned) closeSync(this.#fd);
+  }
+
+  get #hasBacklog(): boolean {
+    return this.#rest !== undefined || this.#lines.length > 0;
   }
 
   #onTimer(): void {
     this.#timer = undefined;
     this.flush();
-    if (this.#rest !== undefined || this.#lines.length > 0) {
+    if (this.#hasBacklog) {
       this.#timer = this.#loop.setTimer(FLUSH_DELAY_MS, () => this.#onTimer());
     }
   }

@@ -103,7 +103,7 @@ export class TestDataplane implements AsyncDisposable {
       name: pod.label,
       namespace: 'default',
       serviceAccount: pod.label,
-      ips: [getIp(pod.address)],
+      ips: [getIp(pod.address), ...(pod.address6 === '' ? [] : [getIp(pod.address6)])],
       ...fields,
     };
     const netns = NetworkNamespace.openPath(pod.path);

@@ -4,6 +4,8 @@
  *     switch namespace:  br0  --- node 1 eth0 172.31.0.1/24   node 2 eth0 172.31.0.2/24 ...
  *     node N:            cni0 10.77.N.1/24 --- pods eth0 10.77.N.10, .11, ...
  *
+ * With `ipv6` every address has a companion: fd31::N on the switch, fd77:N::1 and fd77:N::10, ... behind the nodes.
+ *
  * Nothing touches the namespace of the test process: the switch has its own. Names carry the process id and a counter,
  * so that runs beside each other never meet. `await using` removes namespaces and processes also when the test fails;
  * a run that was killed leaves names whose process id is dead, and the next `create` removes those.
@@ -67,20 +69,30 @@ export class TestNamespace {
 
 export class TestNode extends TestNamespace {
   readonly index: number;
-  /** Address on the switch. */
+  /** Addresses on the switch. */
   readonly address: string;
+  readonly address6: string;
+  readonly ipv6: boolean;
   readonly pods: TestPod[] = [];
 
-  constructor(name: string, index: number) {
+  constructor(name: string, index: number, ipv6 = false) {
     super(name);
     this.index = index;
+    this.ipv6 = ipv6;
     this.address = `172.31.0.${index}`;
+    this.address6 = ipv6 ? `fd31::${index}` : '';
   }
 
   /** A pod behind this node's bridge, with a default route over the node. */
   addPod(label: string): TestPod {
     const number = this.pods.length + 10;
-    const pod = new TestPod(`${this.name}-${label}`, label, this, `10.77.${this.index}.${number}`);
+    const pod = new TestPod(
+      `${this.name}-${label}`,
+      label,
+      this,
+      `10.77.${this.index}.${number}`,
+      `fd77:${this.index}::${number}`,
+    );
     this.pods.push(pod);
     const host = `v${number}`;
     this.ip(`link add ${host} type veth peer name eth0 netns ${pod.name}`);
@@ -88,6 +100,9 @@ export class TestNode extends TestNamespace {
     pod.ip(`addr add ${pod.address}/24 dev eth0`);
     pod.ip('link set eth0 up');
     pod.ip(`route add default via 10.77.${this.index}.1`);
+    if (!this.ipv6) return pod;
+    pod.ip(`addr add ${pod.address6}/64 dev eth0 nodad`);
+    pod.ip(`-6 route add default via fd77:${this.index}::1`);
     return pod;
   }
 }
@@ -96,13 +111,15 @@ export class TestPod extends TestNamespace {
   readonly label: string;
   readonly node: TestNode;
   readonly address: string;
+  readonly address6: string;
   #process: Promise<PodProcess> | undefined;
 
-  constructor(name: string, label: string, node: TestNode, address: string) {
+  constructor(name: string, label: string, node: TestNode, address: string, address6 = '') {
     super(name);
     this.label = label;
     this.node = node;
     this.address = address;
+    this.address6 = address6;
   }
 
   /** The pod's application process (started on first use): opens and accepts connections for the test. */
@@ -114,25 +131,27 @@ export class TestPod extends TestNamespace {
 
 export class TestNetwork implements AsyncDisposable {
   readonly id: string;
+  readonly ipv6: boolean;
   readonly switch: TestNamespace;
   readonly nodes: TestNode[] = [];
 
-  private constructor(id: string) {
+  private constructor(id: string, ipv6: boolean) {
     this.id = id;
+    this.ipv6 = ipv6;
     this.switch = new TestNamespace(`${id}-sw`);
     this.switch.ip('link add br0 type bridge');
     this.switch.ip('link set br0 up');
   }
 
   /** An empty network with its switch; removes what dead runs left behind. */
-  static create(): TestNetwork {
+  static create(options: { readonly ipv6?: boolean } = {}): TestNetwork {
     removeAbandoned();
-    return new TestNetwork(`${PREFIX}${process.pid}-${++created}`);
+    return new TestNetwork(`${PREFIX}${process.pid}-${++created}`, options.ipv6 ?? false);
   }
 
   addNode(): TestNode {
     const index = this.nodes.length + 1;
-    const node = new TestNode(`${this.id}-n${index}`, index);
+    const node = new TestNode(`${this.id}-n${index}`, index, this.ipv6);
     this.nodes.push(node);
     this.switch.ip(`link add p${index} type veth peer name eth0 netns ${node.name}`);
     this.switch.ip(`link set p${index} master br0 up`);
@@ -141,11 +160,18 @@ export class TestNetwork implements AsyncDisposable {
     node.ip('link add cni0 type bridge');
     node.ip(`addr add 10.77.${index}.1/24 dev cni0`);
     node.ip('link set cni0 up');
-    node.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1');
+    node.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
+    if (this.ipv6) {
+      node.ip(`addr add ${node.address6}/64 dev eth0 nodad`);
+      node.ip(`addr add fd77:${index}::1/64 dev cni0 nodad`);
+    }
     for (const other of this.nodes) {
       if (other === node) continue;
       node.ip(`route add 10.77.${other.index}.0/24 via ${other.address}`);
       other.ip(`route add 10.77.${index}.0/24 via ${node.address}`);
+      if (!this.ipv6) continue;
+      node.ip(`-6 route add fd77:${other.index}::/64 via ${other.address6}`);
+      other.ip(`-6 route add fd77:${index}::/64 via ${node.address6}`);
     }
     return node;
   }

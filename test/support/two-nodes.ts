@@ -7,7 +7,7 @@ import { TestNetwork, type TestPod } from './netns.ts';
 import { createAuthority } from './pki.ts';
 
 export class TwoNodes implements AsyncDisposable {
-  readonly network = TestNetwork.create();
+  readonly network = TestNetwork.create({ ipv6: true });
   readonly client: TestPod;
   readonly neighbour: TestPod;
   readonly server: TestPod;
@@ -38,7 +38,7 @@ export class TwoNodes implements AsyncDisposable {
 
   configure(policies = ''): void {
     const workload = (pod: TestPod, node: string, services = '{}'): string =>
-      `- { name: ${pod.label}, namespace: default, serviceAccount: ${pod.label}, workloadIps: [${pod.address}], node: ${node}, protocol: HBONE, services: ${services} }`;
+      `- { name: ${pod.label}, namespace: default, serviceAccount: ${pod.label}, workloadIps: [${pod.address}, "${pod.address6}"], node: ${node}, protocol: HBONE, services: ${services} }`;
     const member = '{ default/web.default.svc.cluster.local: { 80: 8080 } }';
     const yaml = [
       'workloads:',
