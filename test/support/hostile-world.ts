@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import net, { type AddressInfo } from 'node:net';
 import type { AmbitError } from '../../core/errors.ts';
-import type { HboneServerOptions } from '../../hbone/server.ts';
+import type { HboneServerOptions, TunnelRequest } from '../../hbone/server.ts';
 import { Http2Runtime } from '../../reactor/http2/runtime.ts';
 import type { EventLoop } from '../../reactor/loop.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
@@ -34,6 +34,8 @@ export interface HostileWorld {
 export function inHostileWorld(
   work: (world: HostileWorld) => Promise<void>,
   overrides: Partial<HboneServerOptions<string>> = {},
+  /** Sees every CONNECT first; true = it has answered. */
+  answers: (request: TunnelRequest<string>) => boolean = () => false,
 ): Promise<void> {
   return withLoop(async (loop) => {
     const refusals: AmbitError[] = [];
@@ -43,7 +45,7 @@ export function inHostileWorld(
     const server = startOurServer(loop, SERVER_MATERIAL, {
       onConnect(request) {
         connects++;
-        dialAuthority(loop, request);
+        if (!answers(request)) dialAuthority(loop, request);
       },
       onSessionRefused: (facts) => refusals.push(facts.error),
       onRequestRefused: (facts) => badRequests.push(facts.error),

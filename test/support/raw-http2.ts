@@ -93,6 +93,12 @@ export class RawHttp2 {
     );
   }
 
+  /** Waits for the server's SETTINGS and acknowledges them: from then on the server's own limits hold. */
+  async acknowledge(): Promise<void> {
+    await this.frame('SETTINGS', (candidate) => candidate.type === TYPE.settings && candidate.flags === 0);
+    this.send(TYPE.settings, ACK, 0);
+  }
+
   /** Waits for a frame, among those that have come and those that will. */
   async frame(what: string, matches: (frame: Frame) => boolean): Promise<Frame> {
     let found: Frame | undefined;
