@@ -119,7 +119,7 @@ export class Kubelet {
     const wanted = new Map(this.#files.pods.map((template) => [`${template.namespace}/${template.name}`, template]));
     for (const [key, pod] of [...this.#pods]) {
       const template = wanted.get(key);
-      if (template !== undefined && isSameSpec(template, pod.template)) {
+      if (template !== undefined && canStay(template, pod.template)) {
         if (!isDeepStrictEqual(template.object, pod.template.object)) await pod.relabel(template);
         continue;
       }
@@ -166,8 +166,9 @@ export class Kubelet {
   }
 }
 
-function isSameSpec(left: PodTemplate, right: PodTemplate): boolean {
-  return isDeepStrictEqual(left.object.spec, right.object.spec);
+/** A pod joins or leaves the mesh when it gets its network, hence a changed label of that kind means a new pod. */
+function canStay(wanted: PodTemplate, running: PodTemplate): boolean {
+  return isDeepStrictEqual(wanted.object.spec, running.object.spec) && wanted.eligible === running.eligible;
 }
 
 function endpointOf(pod: Pod): EndpointPod {

@@ -11,6 +11,7 @@ import { namespace as namespaceDecoder } from '../control/objects/cluster.ts';
 import { decode, isRecord } from '../control/objects/decoder.ts';
 import { pod as podDecoder } from '../control/objects/pod.ts';
 import { type Service, service as serviceDecoder } from '../control/objects/service.ts';
+import { decideEligibility } from '../core/enrolment/eligibility.ts';
 import { isNodeName, MESH_PODS, NODE_NAMES, type NodeName } from './layout.ts';
 import { array, type ContainerSpec, decodeContainer } from './pod-template.ts';
 
@@ -24,9 +25,14 @@ export interface PodTemplate {
   readonly serviceAccount: string;
   readonly labels: ReadonlyMap<string, string>;
   readonly container: ContainerSpec;
+  /** Whether the labels of pod and namespace ask for the mesh. */
+  readonly eligible: boolean;
   /** The whole object as it was written. */
   readonly object: Readonly<Record<string, unknown>>;
 }
+
+/** A pod before its namespace is known. */
+type WrittenPod = Omit<PodTemplate, 'eligible'>;
 
 export interface MeshFiles {
   readonly pods: readonly PodTemplate[];
@@ -39,7 +45,7 @@ export interface MeshFiles {
 
 /** Reads every `.yaml` and `.yml` file below `folder`, in the order of their paths. */
 export async function readMeshFiles(folder: string): Promise<MeshFiles> {
-  const pods: PodTemplate[] = [];
+  const pods: WrittenPod[] = [];
   const services: Service[] = [];
   const namespaces = new Map<string, ReadonlyMap<string, string>>();
   const problems: string[] = [];
@@ -58,7 +64,18 @@ export async function readMeshFiles(folder: string): Promise<MeshFiles> {
       }
     }
   }
-  return { pods, services, namespaces, problems };
+  const judged = pods.map((pod) => ({ ...pod, eligible: isEligible(pod, namespaces.get(pod.namespace)) }));
+  return { pods: judged, services, namespaces, problems };
+}
+
+function isEligible(pod: WrittenPod, namespaceLabels: ReadonlyMap<string, string> = new Map()): boolean {
+  const facts = {
+    namespace: pod.namespace,
+    hostNetwork: false,
+    labels: Object.fromEntries(pod.labels),
+    annotations: {},
+  };
+  return decideEligibility(facts, Object.fromEntries(namespaceLabels)).kind === 'eligible';
 }
 
 /** A text that changes whenever a YAML file of the folder appears, changes or goes. */
@@ -96,7 +113,7 @@ function parseObjects(text: string, report: (reason: string) => void): Record<st
   });
 }
 
-function readPod(object: Record<string, unknown>, pods: PodTemplate[], report: (reason: string) => void): void {
+function readPod(object: Record<string, unknown>, pods: WrittenPod[], report: (reason: string) => void): void {
   take(decode(podDecoder, object), report, (pod) => {
     const spec = isRecord(object.spec) ? object.spec : {};
     const selector = isRecord(spec.nodeSelector) ? spec.nodeSelector['kubernetes.io/hostname'] : undefined;
