@@ -29,13 +29,15 @@ export interface TestResource extends EncodedResource {
   readonly typeUrl: string;
 }
 
-export interface WorkloadFields extends Omit<MessageInitShape<typeof WorkloadSchema>, '$typeName' | 'addresses' | 'services'> {
+export interface WorkloadFields
+  extends Omit<MessageInitShape<typeof WorkloadSchema>, '$typeName' | 'addresses' | 'services'> {
   readonly ips?: readonly string[];
   /** Service key to the ports of this workload. */
   readonly services?: Readonly<Record<string, Ports>>;
 }
 
-export interface ServiceFields extends Omit<MessageInitShape<typeof ServiceSchema>, '$typeName' | 'addresses' | 'ports'> {
+export interface ServiceFields
+  extends Omit<MessageInitShape<typeof ServiceSchema>, '$typeName' | 'addresses' | 'ports'> {
   /** `<ip>`, `<network>/<ip>` or, as block, `<network>/<ip>/<length>`. */
   readonly vips?: readonly string[];
   readonly ports?: Ports;

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import fc from 'fast-check';
 import { parseLocalConfig, readLocalConfig } from '../../../agent/state/local-config.ts';
 import { MeshState } from '../../../agent/state/mesh-state.ts';
 import { AmbitError } from '../../../core/errors.ts';
@@ -326,5 +327,61 @@ services:
       (_, i) => `l${i + 1}: &l${i + 1} [${Array.from({ length: 10 }, () => `*l${i}`).join(', ')}]`,
     );
     assert.notDeepEqual(problems(['l0: &l0 [x]', ...layers].join('\n')), []);
+  });
+
+  test('of any kind is an error and nothing else: any values in any fields', () => {
+    const key = fc.constantFrom(
+      'workloads',
+      'services',
+      'policies',
+      'workloadIps',
+      'namespace',
+      'services',
+      'vips',
+      'ports',
+      'hostname',
+      'name',
+      'rules',
+      'scope',
+      'action',
+      'waypoint',
+      'destination',
+      '80',
+      'a/b',
+      '__proto__',
+      'locality',
+    );
+    const { tree } = fc.letrec((tie) => ({
+      leaf: fc.constantFrom(
+        null,
+        true,
+        0,
+        -1,
+        1.5,
+        80,
+        70_000,
+        '',
+        'a',
+        'a/b',
+        '10.0.0.1',
+        '/10.0.0.1',
+        'Global',
+        'Deny',
+        'Presence',
+      ),
+      list: fc.array(tie('tree'), { maxLength: 3 }),
+      mapping: fc.dictionary(key, tie('tree'), { maxKeys: 5 }),
+      tree: fc.oneof({ maxDepth: 6 }, tie('leaf'), tie('list'), tie('mapping')),
+    }));
+    fc.assert(
+      fc.property(fc.dictionary(key, tree, { maxKeys: 3 }), (document) => {
+        problems(JSON.stringify(document));
+      }),
+      { numRuns: 2000 },
+    );
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 100 }), (text) => void problems(text)),
+      { numRuns: 2000 },
+    );
   });
 });
