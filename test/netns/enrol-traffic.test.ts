@@ -6,8 +6,11 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { describe, it } from 'node:test';
+import { applyRules } from '../../agent/enrol/nft.ts';
+import { buildRuleset } from '../../agent/enrol/rules.ts';
+import { NO_OVERRIDES } from '../../core/enrolment/overrides.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
-import { EnrolmentWorld, ipv6Of, requestFor } from '../support/enrolment.ts';
+import { EnrolmentWorld, requestFor } from '../support/enrolment.ts';
 import type { TestPod } from '../support/netns.ts';
 import { dialAs } from '../support/stand-in-capture.ts';
 
@@ -20,7 +23,7 @@ describe('captured traffic', () => {
     const server = world.addPod('server');
     const { enrolment } = await world.open();
     await enrolment.add(requestFor(client));
-    for (const host of [server.address, ipv6Of(server), '203.0.113.9', '169.254.169.254']) {
+    for (const host of [server.address, server.address6, '203.0.113.9', '169.254.169.254']) {
       assert.equal(await greetingOf(client, host, 8080), 'agent:15001', host);
     }
   });
@@ -43,7 +46,7 @@ describe('captured traffic', () => {
     const { enrolment } = await world.open();
     await enrolment.add(requestFor(pod));
     await (await pod.process()).listen(8080, 'echo');
-    for (const host of [pod.address, ipv6Of(pod)]) {
+    for (const host of [pod.address, pod.address6]) {
       assert.equal(await greetingOf(outsider, host, 8080), 'agent:15006', host);
       assert.equal(await greetingOf(outsider, host, 15001), 'agent:15006', `${host}: the outbound port is no way in`);
       assert.equal(await greetingOf(outsider, host, 15008), 'agent:15008', host);
@@ -77,6 +80,55 @@ describe('captured traffic', () => {
     assert.equal(await greetingOf(pod, outsider.address, 8080), 'agent:15001');
   });
 
+  it('stays captured without a gap while the rules are replaced', async () => {
+    await using world = await EnrolmentWorld.create();
+    const pod = world.addPod('client');
+    const peer = world.addPod('peer');
+    await (await peer.process()).listen(8080, 'echo');
+    const { enrolment } = await world.open();
+    await enrolment.add(requestFor(pod));
+    const netns = NetworkNamespace.openPath(pod.path);
+    const held = await (await pod.process()).connect(peer.address, 8080);
+    try {
+      let replacing = true;
+      const replaced = (async () => {
+        for (let round = 0; round < 40; round++) await applyRules(netns, buildRuleset(NO_OVERRIDES));
+        replacing = false;
+      })();
+      let connections = 0;
+      for (; replacing; connections++) assert.equal(await greetingOf(pod, peer.address, 8080), 'agent:15001');
+      await replaced;
+      assert.ok(connections > 40, `${connections} connections`);
+      assert.equal((await textOf(held, 'agent:15001\n'.length)).trim(), 'agent:15001');
+      held.end();
+      await once(held, 'end', { signal: AbortSignal.timeout(DEADLINE_MS) });
+    } finally {
+      held.destroy();
+      netns.close();
+    }
+  });
+
+  it('that is redirected already goes on when the rules are told to release', async () => {
+    await using world = await EnrolmentWorld.create();
+    const pod = world.addPod('client');
+    const peer = world.addPod('peer');
+    await (await peer.process()).listen(8080, 'echo');
+    const { enrolment } = await world.open();
+    await enrolment.add(requestFor(pod));
+    const held = await (await pod.process()).connect(peer.address, 8080);
+    const netns = NetworkNamespace.openPath(pod.path);
+    try {
+      assert.equal((await textOf(held, 'agent:15001\n'.length)).trim(), 'agent:15001');
+      await applyRules(netns, buildRuleset(NO_OVERRIDES, 'release'));
+      assert.equal(await echoOf(pod, peer.address, 8080), 'hello', 'new connections go plain');
+      held.end();
+      await once(held, 'end', { signal: AbortSignal.timeout(DEADLINE_MS) });
+    } finally {
+      held.destroy();
+      netns.close();
+    }
+  });
+
   it('treats what arrives on a virtual interface as outbound', async () => {
     await using world = await EnrolmentWorld.create();
     const annotations = { 'istio.io/reroute-virtual-interfaces': 'vm0' };
@@ -107,7 +159,7 @@ describe('source preservation', () => {
     try {
       for (const { from, to, port, seen } of [
         { from: '10.99.1.2', to: pod.address, port: 8080, seen: () => application.clients },
-        { from: 'fd99::12', to: ipv6Of(pod), port: 8086, seen: () => application6.clients },
+        { from: 'fd99::12', to: pod.address6, port: 8086, seen: () => application6.clients },
       ]) {
         const socket = await dialAs(netns, from, to, port);
         socket.write('hello');

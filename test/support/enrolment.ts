@@ -56,7 +56,7 @@ export class TestDirectory implements PodDirectory {
 }
 
 export class EnrolmentWorld implements AsyncDisposable {
-  readonly network = TestNetwork.create();
+  readonly network = TestNetwork.create({ ipv6: true });
   readonly node: TestNode = this.network.addNode();
   readonly directory = new TestDirectory();
   readonly runDirectory: string;
@@ -88,9 +88,6 @@ export class EnrolmentWorld implements AsyncDisposable {
   /** A pod with an IPv4 and an IPv6 address that the directory knows by its label. */
   addPod(label: string, facts: Partial<PodFacts> = {}): TestPod {
     const pod = this.node.addPod(label);
-    if (this.node.pods.length === 1) this.node.ip('addr add fd77::1/64 dev cni0 nodad');
-    pod.ip(`addr add ${ipv6Of(pod)}/64 dev eth0 nodad`);
-    pod.ip('-6 route add default via fd77::1');
     this.directory.put(label, facts);
     return pod;
   }
@@ -105,17 +102,13 @@ export class EnrolmentWorld implements AsyncDisposable {
   }
 }
 
-export function ipv6Of(pod: TestPod): string {
-  return `fd77::${pod.address.split('.').at(-1)}`;
-}
-
 /** What a runtime would send for the pod. */
 export function requestFor(pod: TestPod, changes: Partial<PodRequest> = {}): PodRequest {
   return {
     attachment: { containerId: `sandbox-${pod.label}`, ifName: 'eth0' },
     pod: { namespace: 'demo', name: pod.label, uid: `uid-${pod.label}` },
     netns: pod.path,
-    ips: [getIp(pod.address), getIp(ipv6Of(pod))],
+    ips: [getIp(pod.address), getIp(pod.address6)],
     ...changes,
   };
 }

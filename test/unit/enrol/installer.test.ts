@@ -1,0 +1,90 @@
+/** Installing the plugin: chains, order, atomic files, and everything gone afterwards. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { findConflist, withPlugin } from '../../../cni-plugin/conflist.ts';
+import { installPlugin, OWN_CONFLIST, uninstallPlugin } from '../../../cni-plugin/installer.ts';
+
+const BRIDGE = { type: 'bridge', ipam: { type: 'host-local' } };
+const LIST = { cniVersion: '1.0.0', name: 'pods', disableCheck: true, plugins: [BRIDGE, { type: 'portmap' }] };
+
+describe('network configuration lists', () => {
+  it('get our plugin at their end, once, and keep everything else', () => {
+    const list = findConflist(JSON.stringify(LIST));
+    assert.ok(list);
+    const chained = withPlugin(list, { runDir: '/run/a' });
+    assert.deepEqual(chained, { ...LIST, plugins: [...LIST.plugins, { runDir: '/run/a', type: 'ambit-cni' }] });
+    assert.deepEqual(withPlugin(chained, { runDir: '/run/b' }).plugins.length, 3);
+  });
+
+  it('are made from a single configuration', () => {
+    const list = findConflist(JSON.stringify({ name: 'one', ...BRIDGE }));
+    assert.deepEqual([list?.cniVersion, list?.plugins.length], ['0.3.1', 1]);
+  });
+
+  it('of nothing but ours are refused', () => {
+    const list = findConflist('{"name":"x","plugins":[{"type":"ambit-cni"}]}');
+    assert.ok(list);
+    assert.throws(() => withPlugin(list, {}), { code: 'CONFIGURATION' });
+  });
+
+  for (const text of [
+    '',
+    '{',
+    '7',
+    '{"name":"x"}',
+    '{"name":"x","plugins":[]}',
+    '{"name":"x","plugins":[7]}',
+    '{"plugins":[{"type":"a"}]}',
+  ]) {
+    it(`are not: ${JSON.stringify(text)}`, () => assert.equal(findConflist(text), undefined));
+  }
+});
+
+describe('the installer', () => {
+  let folder = '';
+  const inside = (...parts: string[]) => join(folder, ...parts);
+  const options = () => ({
+    executable: inside('built'),
+    binaryFolder: inside('bin'),
+    configFolder: inside('net.d'),
+    entry: { runDir: '/run/ambit' },
+  });
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'ambit-install-'));
+    for (const name of ['bin', 'net.d']) mkdirSync(inside(name));
+    writeFileSync(inside('built'), 'program');
+    writeFileSync(inside('net.d', '05-broken.conflist'), '{');
+    writeFileSync(inside('net.d', '10-pods.conflist'), JSON.stringify(LIST));
+    writeFileSync(inside('net.d', '20-other.conf'), JSON.stringify({ name: 'other', type: 'ptp' }));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  it('adds a list of its own that sorts first and leaves the others alone', async () => {
+    await installPlugin(options());
+    await installPlugin(options());
+    assert.deepEqual(readdirSync(inside('net.d')), [
+      OWN_CONFLIST,
+      '05-broken.conflist',
+      '10-pods.conflist',
+      '20-other.conf',
+    ]);
+    const own = JSON.parse(readFileSync(inside('net.d', OWN_CONFLIST), 'utf8'));
+    assert.deepEqual([own.name, own.plugins.at(-1)], ['pods', { runDir: '/run/ambit', type: 'ambit-cni' }]);
+    assert.equal(statSync(inside('net.d', OWN_CONFLIST)).mode & 0o777, 0o600);
+    assert.equal(statSync(inside('bin', 'ambit-cni')).mode & 0o777, 0o755);
+    assert.equal(readFileSync(inside('net.d', '10-pods.conflist'), 'utf8'), JSON.stringify(LIST));
+    assert.deepEqual(readdirSync(inside('bin')), ['ambit-cni']);
+    await uninstallPlugin(options());
+    await uninstallPlugin(options());
+    assert.deepEqual(readdirSync(inside('bin')), []);
+    assert.ok(!readdirSync(inside('net.d')).includes(OWN_CONFLIST));
+  });
+
+  it('says that there is nothing to chain to yet', async () => {
+    for (const name of readdirSync(inside('net.d'))) rmSync(inside('net.d', name));
+    await assert.rejects(installPlugin(options()), { code: 'CONFIGURATION' });
+  });
+});
