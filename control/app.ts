@@ -22,13 +22,13 @@ import { logger } from '../core/log.ts';
 import { CallAuthentication } from './authentication.ts';
 import { CertificateAuthority } from './ca/authority.ts';
 import { CertificateService } from './ca/certificate-service.ts';
-import { RateLimit } from './ca/rate-limit.ts';
 import { ROTATION_POLICY } from './ca/rotation.ts';
 import type { ControlConfig } from './config.ts';
 import { MeshBuilder } from './discovery/mesh-builder.ts';
 import { RESOURCE_TYPES } from './discovery/resource.ts';
 import { ControlMetrics } from './metrics.ts';
 import { type ObjectChange, ObjectStore } from './model/object-store.ts';
+import { RateLimit } from './rate-limit.ts';
 import { RenewingServerCredentials } from './server-certificate.ts';
 import { FileSource, logProblems } from './sources/files.ts';
 import type { ChangeSet, Source, SourceProblem, SourceSink } from './sources/source.ts';
@@ -95,6 +95,11 @@ export class ControlPlane implements SourceSink {
       new RateLimit({ burst: config.certificateBurst, perSecond: config.certificatesPerSecond, maxKeys: 10_000 }),
       this.#metrics,
     );
+    if (config.rootDistributionMs * 2 < config.maxLifetimeMs) {
+      log.warn(
+        'the distribution time of roots is less than half of the longest lifetime: some agents may miss a rotation',
+      );
+    }
     const key = openTokenKey(config.tokenKey ?? join(config.stateDir, 'token-key.pem'));
     const certificatePath = methodDefinition(IstioCertificateService.method.createCertificate).path;
     this.#authentication = new CallAuthentication(new TokenAuthenticator(key), (path) => {

@@ -13,6 +13,7 @@ import {
 } from '@grpc/grpc-js';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
+import { RateLimit } from './rate-limit.ts';
 
 export interface Caller {
   readonly namespace: string;
@@ -46,6 +47,9 @@ export function bearerToken(metadata: Metadata): string {
 
 const log = logger('authentication');
 
+/** Lines about refused calls, of all strangers together: they must not be able to fill a disk. */
+const REFUSAL_LINES = { burst: 50, perSecond: 5, maxKeys: 1 };
+
 /**
  * Authenticates every call of a server before a byte of its messages is read, so that strangers cannot make the server
  * hold or decode anything. Handlers ask `callerOf` with the metadata of their call.
@@ -54,6 +58,7 @@ export class CallAuthentication {
   readonly #authenticator: Authenticator;
   readonly #onRefused: (path: string) => void;
   readonly #callers = new WeakMap<Metadata, Caller>();
+  readonly #lines = new RateLimit(REFUSAL_LINES);
 
   /** `onRefused` is told the path of each refused call. */
   constructor(authenticator: Authenticator, onRefused: (path: string) => void) {
@@ -72,7 +77,7 @@ export class CallAuthentication {
             },
             (thrown) => {
               const reason = toAmbitError(thrown, 'AUTHENTICATION').message;
-              log.warn({ peer: call.getPeer(), path: method.path, reason }, 'call refused');
+              if (this.#lines.take('')) log.warn({ peer: call.getPeer(), path: method.path, reason }, 'call refused');
               this.#onRefused(method.path);
               call.sendStatus({ code: status.UNAUTHENTICATED, details: 'authentication failure' });
             },

@@ -199,9 +199,9 @@ export const CONTROL_SETTINGS = {
     flag: 'root-distribution-time',
     env: 'AMBIT_ROOT_DISTRIBUTION_TIME',
     parse: duration(1000),
-    default: '24h',
+    default: '45d',
     documentation:
-      'How long a new root is in every bundle before it signs: at least the time in which agents renew once.',
+      'How long a new root is in every bundle before it signs: at least half of the longest lifetime, because agents learn of it when they renew.',
   }),
   certificateBurst: row({
     flag: 'cert-rate-burst',

@@ -7,6 +7,7 @@ import type { CertificateAuthority } from './ca/authority.ts';
 import type { SubjectAltName } from './ca/certificate.ts';
 
 const LIFETIME_MS = 24 * 3_600_000;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 const log = logger('control');
 
@@ -17,7 +18,7 @@ export class RenewingServerCredentials extends ServerCredentials {
   #renewAtMs = 0;
 
   constructor(authority: CertificateAuthority, names: readonly string[]) {
-    super({ minVersion: 'TLSv1.3' });
+    super({ minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_TIMEOUT_MS });
     this.#authority = authority;
     this.#names = [...new Set(names)].map((value) => ({ kind: isIP(value) === 0 ? 'dns' : 'ip', value }));
     this.renew();

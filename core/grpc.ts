@@ -52,6 +52,7 @@ export const CLIENT_CHANNEL_OPTIONS: ChannelOptions = {
 export const SERVER_CHANNEL_OPTIONS: ChannelOptions = {
   ...KEEPALIVE,
   'grpc.max_concurrent_streams': 64,
+  'grpc.max_connection_idle_ms': 600_000,
   'grpc.max_receive_message_length': MAX_DISCOVERY_REQUEST_BYTES,
   'grpc.max_send_message_length': MAX_DISCOVERY_RESPONSE_BYTES,
   // Node's own bound on what one HTTP/2 session may hold, megabytes.

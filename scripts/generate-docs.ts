@@ -12,6 +12,7 @@ import { type Setting as AgentSetting, SETTINGS } from '../agent/config.ts';
 import { MAX_TRAFFIC_SERIES } from '../agent/dataplane/traffic-metrics.ts';
 import { MAX_LOCAL_CONFIG_BYTES } from '../agent/state/local-config.ts';
 import { CONTROL_SETTINGS, type Setting as ControlSetting } from '../control/config.ts';
+import { CONTROL_LIMITS_TABLE } from '../control/limits.ts';
 import { ControlMetrics } from '../control/metrics.ts';
 import { MAX_WIRE_BYTES } from '../core/enrolment/cni-wire.ts';
 import { ERROR_TABLE, type ErrorRow } from '../core/errors.ts';
@@ -128,6 +129,11 @@ function limitsPage(): string {
     table(heading, hbone),
     '## Admin, metrics and readiness ports',
     table(heading, admin),
+    '## Control plane',
+    table(
+      heading,
+      CONTROL_LIMITS_TABLE.map((row) => [row.name, row.value, row.meaning, row.atTheLimit]),
+    ),
     '## Elsewhere',
     table(heading, others),
   );

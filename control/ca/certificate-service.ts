@@ -16,10 +16,10 @@ import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { Caller } from '../authentication.ts';
 import type { ControlMetrics } from '../metrics.ts';
+import type { RateLimit } from '../rate-limit.ts';
 import type { CertificateAuthority } from './authority.ts';
 import { readCertificateRequest } from './certificate-request.ts';
 import { authorizeIdentity, type NodeAuthorizationRules } from './node-authorization.ts';
-import type { RateLimit } from './rate-limit.ts';
 
 export interface IssuanceLimits {
   readonly defaultLifetimeMs: number;
@@ -79,7 +79,9 @@ export class CertificateService {
     } catch (thrown) {
       const error = toAmbitError(thrown, 'CA');
       this.#count(error);
-      log.warn({ ...facts, code: error.code, reason: error.message }, 'certificate refused');
+      // Beyond its limit a caller must not be able to fill a disk either; the count tells.
+      const level = error.code === 'RATE_LIMITED' ? 'debug' : 'warn';
+      log[level]({ ...facts, code: error.code, reason: error.message }, 'certificate refused');
       return { kind: 'refused', refusal: refusalOf(error) };
     }
   }

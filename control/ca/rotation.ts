@@ -18,7 +18,7 @@ export interface RotationPolicy {
   readonly rootLifetimeMs: number;
   /** A successor is made when less than this share of the signing root's life is left. */
   readonly renewalShare: number;
-  /** How long a new root is distributed before it signs: at least the time in which every agent renews once. */
+  /** How long a new root is distributed before it signs: every agent renews once meanwhile, at half life at the latest. */
   readonly distributionMs: number;
   /** No leaf lives longer. */
   readonly maxLeafLifetimeMs: number;
@@ -30,7 +30,7 @@ const DAY_MS = 24 * HOUR_MS;
 export const ROTATION_POLICY: RotationPolicy = {
   rootLifetimeMs: 3650 * DAY_MS,
   renewalShare: 0.2,
-  distributionMs: DAY_MS,
+  distributionMs: 45 * DAY_MS,
   maxLeafLifetimeMs: 90 * DAY_MS,
 };
 

@@ -58,8 +58,7 @@ export class FileSource implements Source {
   async close(): Promise<void> {
     this.#sink = undefined;
     clearTimeout(this.#timer);
-    for (const watcher of this.#watchers.values()) watcher.close();
-    this.#watchers.clear();
+    this.#closeWatchers();
   }
 
   #look(): void {
@@ -141,6 +140,8 @@ export class FileSource implements Source {
       if (!this.#unreadableFolder)
         log.error({ folder: this.#folder, reason }, 'the configuration folder cannot be read');
       this.#unreadableFolder = true;
+      // Watches of a folder that went away stay silent when another takes its place.
+      this.#closeWatchers();
       return undefined;
     }
   }
@@ -179,6 +180,11 @@ export class FileSource implements Source {
       }
     }
     return added;
+  }
+
+  #closeWatchers(): void {
+    for (const watcher of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
   }
 
   #forgetWatcher(folder: string, watcher: FSWatcher): void {

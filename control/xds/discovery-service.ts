@@ -26,12 +26,17 @@ export interface DiscoveryLimits {
   readonly maxStreamsPerCaller: number;
   /** A client that leaves a response unanswered this long is disconnected. */
   readonly answerTimeoutMs: number;
+  /** Requests one stream may send at once, and per second in the long run. */
+  readonly requestBurst: number;
+  readonly requestsPerSecond: number;
 }
 
 export const DISCOVERY_LIMITS: DiscoveryLimits = {
   maxStreams: 10_000,
   maxStreamsPerCaller: 8,
   answerTimeoutMs: 60_000,
+  requestBurst: 1000,
+  requestsPerSecond: 100,
 };
 
 const log = logger('xds');
@@ -99,7 +104,7 @@ export class DiscoveryService {
       return;
     }
     this.#perCaller.set(key, open + 1);
-    const stream = new DiscoveryStream(call, caller, this.#stores, this.#metrics, this.#limits.answerTimeoutMs, () => {
+    const stream = new DiscoveryStream(call, caller, this.#stores, this.#metrics, this.#limits, () => {
       this.#streams.delete(stream);
       const left = (this.#perCaller.get(key) ?? 1) - 1;
       if (left === 0) this.#perCaller.delete(key);

@@ -13,7 +13,8 @@ import { logger } from '../../core/log.ts';
 import type { Caller } from '../authentication.ts';
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE, RESOURCE_TYPES, type ResourceType } from '../discovery/resource.ts';
 import type { ControlMetrics } from '../metrics.ts';
-import type { DiscoveryCall } from './discovery-service.ts';
+import { RateLimit } from '../rate-limit.ts';
+import type { DiscoveryCall, DiscoveryLimits } from './discovery-service.ts';
 import type { ResourceStore } from './resource-store.ts';
 import { Subscription } from './subscription.ts';
 
@@ -32,7 +33,8 @@ export class DiscoveryStream {
   readonly #caller: Caller;
   readonly #stores: ReadonlyMap<ResourceType, ResourceStore>;
   readonly #metrics: ControlMetrics;
-  readonly #answerTimeoutMs: number;
+  readonly #limits: DiscoveryLimits;
+  readonly #requests: RateLimit;
   readonly #onEnd: () => void;
   readonly #subscriptions = new Map<ResourceType, Subscription>();
   readonly #answerTimers = new Map<ResourceType, NodeJS.Timeout>();
@@ -46,14 +48,15 @@ export class DiscoveryStream {
     caller: Caller,
     stores: ReadonlyMap<ResourceType, ResourceStore>,
     metrics: ControlMetrics,
-    answerTimeoutMs: number,
+    limits: DiscoveryLimits,
     onEnd: () => void,
   ) {
     this.#call = call;
     this.#caller = caller;
     this.#stores = stores;
     this.#metrics = metrics;
-    this.#answerTimeoutMs = answerTimeoutMs;
+    this.#limits = limits;
+    this.#requests = new RateLimit({ burst: limits.requestBurst, perSecond: limits.requestsPerSecond, maxKeys: 1 });
     this.#onEnd = onEnd;
   }
 
@@ -113,6 +116,11 @@ export class DiscoveryStream {
 
   #receive(request: DeltaDiscoveryRequest): void {
     if (this.#ended) return;
+    if (!this.#requests.take('')) {
+      log.warn({ peer: this.#call.getPeer(), node: this.#caller.node }, 'client refused: it sends too many requests');
+      this.end(status.RESOURCE_EXHAUSTED, 'too many requests');
+      return;
+    }
     const type = RESOURCE_TYPES.find((candidate) => candidate === request.typeUrl);
     const store = type === undefined ? undefined : this.#stores.get(type);
     if (type === undefined || store === undefined) {
@@ -163,7 +171,7 @@ export class DiscoveryStream {
     const timeout = setTimeout(() => {
       log.warn({ peer: this.#call.getPeer(), node: this.#caller.node, type }, 'client did not answer in time');
       this.end(status.DEADLINE_EXCEEDED, 'a response was not answered in time');
-    }, this.#answerTimeoutMs);
+    }, this.#limits.answerTimeoutMs);
     this.#answerTimers.set(type, timeout.unref());
   }
 }

@@ -8,7 +8,6 @@ import { Metadata } from '@grpc/grpc-js';
 import { SignJWT } from 'jose';
 import { bearerToken, type Caller } from '../../../control/authentication.ts';
 import { authorizeIdentity, type NodeAuthorizationRules } from '../../../control/ca/node-authorization.ts';
-import { RateLimit } from '../../../control/ca/rate-limit.ts';
 import {
   forcedRotationStep,
   nextRotationStep,
@@ -17,6 +16,7 @@ import {
   signingRoot,
 } from '../../../control/ca/rotation.ts';
 import { ObjectStore } from '../../../control/model/object-store.ts';
+import { RateLimit } from '../../../control/rate-limit.ts';
 import { mintAgentToken, mintToken, openTokenKey, TokenAuthenticator } from '../../../control/tokens.ts';
 import { bearer, objectsOf, temporaryFolder } from '../../support/control.ts';
 
