@@ -15,7 +15,7 @@ import { type AdmissionOptions, admit } from './admission.ts';
 import { NetnsClaims } from './netns-claims.ts';
 import type { PodDirectory, PodFacts } from './pod-directory.ts';
 import { enrolledEntry, type PodEntry, type PodView, storedOf, viewOf } from './pod-entry.ts';
-import { pathStillLeadsTo } from './pod-netns.ts';
+import { findForeignListeners, ownSocketInodes, pathStillLeadsTo } from './pod-netns.ts';
 import {
   type CapturedPod,
   type CaptureOrder,
@@ -61,6 +61,8 @@ export class Enrolment {
   readonly #admission: AdmissionOptions;
   readonly #tools: StepTools;
   readonly #entries = new Map<string, PodEntry>();
+  /** What the last sweep noticed, by pod. */
+  #findings = new Map<string, string>();
   readonly #queue = new SerialQueue(MAX_WAITING_PER_POD);
 
   private constructor(options: EnrolmentOptions, store: PodStore) {
@@ -74,7 +76,7 @@ export class Enrolment {
 
   /** Every pod that is held, in the order of arrival. */
   list(): PodView[] {
-    return [...this.#entries.values()].map(viewOf);
+    return [...this.#entries].map(([key, entry]) => viewOf(entry, this.#findings.get(key)));
   }
 
   /** Enrols an eligible pod; resolves when its traffic is captured. Repeating it is fine. Rejects with an AmbitError. */
@@ -141,7 +143,10 @@ export class Enrolment {
     return report;
   }
 
-  /** Drops pods whose namespace vanished without a DEL, and tries broken ones again. Call it every now and then. */
+  /**
+   * Drops pods whose namespace vanished without a DEL, tries broken ones again, and notices pods that listen on ports of
+   * ours themselves (a process of the same user may join a port with SO_REUSEPORT at any time). Call it now and then.
+   */
   async sweep(): Promise<void> {
     for (const [key, entry] of [...this.#entries]) {
       const stored = storedOf(entry);
@@ -150,6 +155,7 @@ export class Enrolment {
       if (gone) await this.#queue.run(key, () => this.#releaseAttachment(key, stored.attachment));
       else if (entry.state === 'broken') await this.#queue.run(key, () => this.#retryBroken(key));
     }
+    this.#noticeForeignListeners();
   }
 
   /** Ends ownership without touching a pod: its rules stay, so it fails closed until a new agent takes it up. */
@@ -246,6 +252,19 @@ export class Enrolment {
   async #retryBroken(key: string): Promise<void> {
     const entry = this.#entries.get(key);
     if (entry?.state === 'broken') await this.#restoreOne(entry.stored);
+  }
+
+  #noticeForeignListeners(): void {
+    const own = ownSocketInodes();
+    const findings = new Map<string, string>();
+    for (const [key, entry] of this.#entries) {
+      if (entry.state !== 'enrolled') continue;
+      const ports = findForeignListeners(entry.captured.netns, own);
+      if (ports.length === 0) continue;
+      findings.set(key, `a process of the pod listens on port ${ports.join(' and ')}`);
+      if (!this.#findings.has(key)) log.warn({ pod: key, ports }, 'a process of a pod listens on ports of the mesh');
+    }
+    this.#findings = findings;
   }
 
   #findKey(attachment: Attachment): string | undefined {

@@ -29,7 +29,7 @@ export interface PodView {
   readonly netnsPath: string | undefined;
   /** RFC 3339. */
   readonly enrolledAt: string | undefined;
-  /** Why a broken pod is broken, for the operator. */
+  /** Why a broken pod is broken, or what the last sweep found, for the operator. */
   readonly problem: string | undefined;
 }
 
@@ -43,13 +43,14 @@ export function storedOf(entry: PodEntry | undefined): StoredPod | undefined {
   return entry === undefined || entry.state === 'enrolling' ? undefined : entry.stored;
 }
 
-export function viewOf(entry: PodEntry): PodView {
+/** `finding`: what the last sweep noticed about the pod. */
+export function viewOf(entry: PodEntry, finding?: string): PodView {
   const stored = storedOf(entry);
   return {
     state: entry.state,
     pod: entry.pod,
     netnsPath: stored?.netns.path,
     enrolledAt: stored?.enrolledAt,
-    problem: entry.state === 'broken' ? entry.error.message : undefined,
+    problem: entry.state === 'broken' ? entry.error.message : finding,
   };
 }

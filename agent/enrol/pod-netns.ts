@@ -66,12 +66,14 @@ export function pathStillLeadsTo(path: string, identity: NetnsIdentity): boolean
 
 /**
  * Ports of ours on which a socket of another process listens inside the namespace (a pod that takes 15001 for itself
- * would see its own captured traffic). Compares the kernel's list with the descriptors of this process.
+ * would see its own captured traffic). Compares the kernel's list with the sockets of this process, which the caller may
+ * read once for many pods.
  */
-export function findForeignListeners(netns: NetworkNamespace): number[] {
+export function findForeignListeners(netns: NetworkNamespace, own?: ReadonlySet<string>): number[] {
   const found = listeners(netns);
-  const own = found.length === 0 ? new Set<string>() : ownSocketInodes();
-  const foreign = found.filter(({ inode }) => !own.has(inode));
+  if (found.length === 0) return [];
+  const ours = own ?? ownSocketInodes();
+  const foreign = found.filter(({ inode }) => !ours.has(inode));
   return [...new Set(foreign.map(({ port }) => port))].sort((a, b) => a - b);
 }
 
@@ -80,6 +82,20 @@ export function findMissingListeners(netns: NetworkNamespace): number[] {
   const own = ownSocketInodes();
   const open = new Set(listeners(netns).flatMap(({ port, inode }) => (own.has(inode) ? [port] : [])));
   return [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT].filter((port) => !open.has(port));
+}
+
+/** Inodes of the sockets this process has open. */
+export function ownSocketInodes(): Set<string> {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      const match = /^socket:\[([0-9]+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`));
+      if (match?.[1] !== undefined) inodes.add(match[1]);
+    } catch {
+      // Closed since the folder was read.
+    }
+  }
+  return inodes;
 }
 
 function openNamespace(path: string): NetworkNamespace {
@@ -135,17 +151,4 @@ function readTable(path: string): string {
   } catch {
     return '';
   }
-}
-
-function ownSocketInodes(): Set<string> {
-  const inodes = new Set<string>();
-  for (const fd of readdirSync('/proc/self/fd')) {
-    try {
-      const match = /^socket:\[([0-9]+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`));
-      if (match?.[1] !== undefined) inodes.add(match[1]);
-    } catch {
-      // Closed since the folder was read.
-    }
-  }
-  return inodes;
 }

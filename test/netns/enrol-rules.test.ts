@@ -1,5 +1,6 @@
 /** Enrolment in real namespaces: rules and routing appear, are recognised, are repaired, and vanish without a trace. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -193,6 +194,26 @@ describe('CHECK', () => {
     await enrolment.add(requestFor(pod));
     await capture.removePod('uid-client');
     await assert.rejects(enrolment.check(requestFor(pod)), refusal('RULES', /does not listen.*port 15001/));
+  });
+
+  it('notices a process of the pod that joins a port of the mesh later, and so does the sweep', async () => {
+    await using world = await EnrolmentWorld.create();
+    const pod = world.addPod('thief');
+    const { enrolment } = await world.open();
+    await enrolment.add(requestFor(pod));
+    await enrolment.sweep();
+    assert.equal(enrolment.list()[0]?.problem, undefined);
+    const script =
+      "require('net').createServer().listen({ port: 15001, reusePort: true }, () => console.log('listening'))";
+    const thief = pod.spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    assert.ok(thief.stdout);
+    await once(thief.stdout, 'data', { signal: AbortSignal.timeout(5_000) });
+    await assert.rejects(
+      enrolment.check(requestFor(pod)),
+      refusal('RULES', /a process of the pod listens on port 15001/),
+    );
+    await enrolment.sweep();
+    assert.match(enrolment.list()[0]?.problem ?? '', /listens on port 15001/);
   });
 
   it('tells a pod that should be captured and is not from one that need not be', async () => {

@@ -41,7 +41,7 @@ export class StandInCapture implements PodCapture, AsyncDisposable {
     const netns = NetworkNamespace.openPath(`/proc/self/fd/${netnsFd}`);
     const servers = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT].map((port) => {
       const server = createServer({ allowHalfOpen: true }, (socket) => this.#greet(socket, port));
-      netns.run(() => server.listen({ port, exclusive: true }));
+      netns.run(() => server.listen({ port, exclusive: true, reusePort: true }));
       return server;
     });
     netns.close();
