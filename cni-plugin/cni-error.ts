@@ -6,7 +6,6 @@ import { CNI_LATEST } from './cni-version.ts';
 
 export const CNI_ERROR = {
   incompatibleVersion: 1,
-  unknownContainer: 3,
   invalidEnvironment: 4,
   ioFailure: 5,
   undecodable: 6,
