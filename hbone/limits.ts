@@ -20,7 +20,7 @@ export const HBONE_LIMITS: HboneLimits = {
   responseTimeoutMs: 30_000,
   idleReleaseMs: 300_000,
   maxStreamsPerSession: 100,
-  sessionsPerPeer: 16,
+  sessionsPerPeer: 1024,
   maxWaitingPerPeer: 4096,
   maxAttempts: 3,
   maxConcurrentHandshakes: 256,

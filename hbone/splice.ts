@@ -45,6 +45,8 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
   #interest = READABLE;
   /** The session was told that bytes are there and has not asked yet. */
   #announced = false;
+  /** The last read gave less than asked: the socket is empty until the next event. */
+  #drained = false;
   #localEnded = false;
   #failure: AmbitError | undefined;
   #ended = false;
@@ -73,6 +75,7 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
   // The socket's events.
 
   onReadable(): void {
+    this.#drained = false;
     // Told twice without being asked: the session cannot send now. Stop listening until it asks.
     if (this.#announced) this.#setInterest(this.#interest & ~READABLE);
     else {
@@ -93,17 +96,16 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
   // The tunnel's side.
 
   fill(arena: Arena, offset: number, maxLength: number): number {
-    if (this.#ended || this.#localEnded) return this.#localEnded ? 0 : WOULD_BLOCK;
+    if (this.#localEnded) return 0;
+    if (this.#ended) return WOULD_BLOCK;
+    if (this.#drained) return this.#awaitBytes();
     const length = this.#socket.read(arena, offset, maxLength);
     if (length > 0) {
       this.fromSocket += length;
+      this.#drained = length < maxLength;
       return length;
     }
-    if (length === WOULD_BLOCK) {
-      this.#announced = false;
-      this.#setInterest(this.#interest | READABLE);
-      return WOULD_BLOCK;
-    }
+    if (length === WOULD_BLOCK) return this.#awaitBytes();
     if (length === 0) {
       this.#localEnded = true;
       this.#setInterest(this.#interest & ~READABLE);
@@ -135,6 +137,12 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
 
   onClosed(error: AmbitError | undefined): void {
     this.#end(this.#failure ?? error);
+  }
+
+  #awaitBytes(): number {
+    this.#announced = false;
+    this.#setInterest(this.#interest | READABLE);
+    return WOULD_BLOCK;
   }
 
   #failSocket(result: number): void {

@@ -77,6 +77,7 @@ export interface Http2SessionEvents {
 
 /** Bytes read or written per event before other sockets of the loop get their turn. */
 const BYTES_PER_TURN = 1 << 20;
+const MUCH_BYTES = 32 * 1024;
 /** What is still read, and thrown away, after our last word, so that the peer can read that word before a reset. */
 const MAX_DISCARDED_BYTES = 1 << 20;
 const PING_KEEPALIVE = Buffer.from('ambit-ka');
@@ -238,6 +239,8 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
         this.#heardSinceTimer = true;
         if (this.#state !== 'closing') this.#walker.walk(arena, 0, length);
         else if (this.#discard(length)) return;
+        // Little was there, so probably nothing is left: the event comes again if there is.
+        if (length < MUCH_BYTES) return;
         continue;
       }
       if (length === WOULD_BLOCK) return;
