@@ -7,7 +7,7 @@
 import { AmbitError } from '../core/errors.ts';
 import type { SocketAddress } from '../core/ip.ts';
 import type { Arena } from './arena.ts';
-import { type ByteChannel, type ChannelOwner, NO_OWNER, READABLE, WRITABLE } from './byte-channel.ts';
+import { type ByteChannel, type ChannelOwner, NO_OWNER, READABLE, WOULD_BLOCK, WRITABLE } from './byte-channel.ts';
 import type { DescriptorHandler, EventLoop } from './loop.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT } from './sys/epoll.ts';
 import { failedResult, systemCallError } from './sys/errno.ts';
@@ -24,6 +24,8 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
   #fd: number;
   #interest: number;
   #registered: boolean;
+  /** The last read emptied the socket and no event has come since: the next read need not ask the kernel. */
+  #dry = false;
   #remote: SocketAddress | undefined;
 
   /** For `reactor/`: takes over a connected descriptor; `registered` when the loop watches it for EPOLLOUT already. */
@@ -68,8 +70,16 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
   read(arena: Arena, offset: number, length: number): number {
     const address = arena.addressOf(offset, length);
     if (this.#fd < 0 || length < 1) throw this.#misuse();
+    if (this.#dry && (this.#interest & READABLE) !== 0) return WOULD_BLOCK;
     const result = sys.read(this.#fd, address, length);
-    return result >= 0 ? result : failedResult();
+    if (result > 0) {
+      this.#dry = result < length;
+      return result;
+    }
+    if (result === 0) return 0;
+    const failure = failedResult();
+    this.#dry = failure === WOULD_BLOCK;
+    return failure;
   }
 
   write(arena: Arena, offset: number, length: number): number {
@@ -83,6 +93,7 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
     if (interest === this.#interest) return;
     const fd = this.#openFd();
     this.#interest = interest;
+    this.#dry = false;
     if (this.#registered) this.#loop.modify(fd, interest);
     else if (interest !== 0) {
       this.#loop.register(fd, this, interest);
@@ -96,6 +107,7 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
   }
 
   onEvents(mask: number): void {
+    this.#dry = false;
     const interest = this.#interest;
     if (interest <= 0) {
       if ((mask & (EPOLLERR | EPOLLHUP)) !== 0) this.#failSilently(mask);

@@ -69,6 +69,8 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   #ownInterest = 0;
   /** The last read found everything empty; nothing is left inside OpenSSL. */
   #drained = true;
+  /** The last read emptied OpenSSL and, as far as it could see, the socket, and no event has come since. */
+  #dry = false;
   /** The event for bytes left inside is queued. */
   #repeatQueued = false;
   /** Bytes of the write that OpenSSL has sealed partly; the next one must not be shorter. */
@@ -124,18 +126,23 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     const pointer = this.#secure();
     if (length < 1) throw new AmbitError('USAGE', 'a read needs room for at least one byte');
     if (this.#readEnd !== NOT_ENDED) return this.#readEnd;
+    if (this.#dry && (this.#interest & READABLE) !== 0) return WOULD_BLOCK;
     let total = 0;
     while (total < length) {
       const count = ssl.SSL_read(pointer, address + total, length - total);
       if (count <= 0) {
         const result = this.#failed(count, READABLE);
         this.#drained = result === WOULD_BLOCK || total === 0;
-        if (result !== WOULD_BLOCK) this.#readEnd = result;
+        if (result === WOULD_BLOCK) this.#dry = true;
+        else this.#readEnd = result;
         return total > 0 ? total : result;
       }
       total += count;
       this.#drained = ssl.SSL_has_pending(pointer) === 0;
-      if (this.#drained) break;
+      if (this.#drained) {
+        this.#dry = true;
+        break;
+      }
     }
     return total;
   }
@@ -166,6 +173,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     this.#open();
     if (interest === this.#interest) return;
     this.#interest = interest;
+    this.#dry = false;
     if (this.#handshake !== undefined) return;
     this.tcp.setInterest(interest | this.#ownInterest);
     if ((interest & READABLE) !== 0 && !this.#drained) this.#queueRepeat();
@@ -274,6 +282,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   }
 
   #deliver(): void {
+    this.#dry = false;
     this.owner.onReadable();
     if (this.#ssl !== 0 && !this.#drained && (this.#interest & READABLE) !== 0) this.#queueRepeat();
   }
