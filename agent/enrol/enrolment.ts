@@ -167,6 +167,11 @@ export class Enrolment {
 
   async #enrol(key: string, order: CaptureOrder): Promise<AgentAnswer> {
     const present = this.#entries.get(key);
+    const attachment = storedOf(present)?.attachment;
+    // A second interface of the same sandbox: rules and listeners cover the whole namespace already.
+    if (attachment?.containerId === order.attachment.containerId && attachment.ifName !== order.attachment.ifName) {
+      return { kind: 'done', detail: `the pod was captured with its interface ${attachment.ifName}` };
+    }
     if (present?.state === 'enrolled' && (await this.#alreadyServes(present.captured, order))) {
       return { kind: 'done', detail: 'the pod was captured already' };
     }
