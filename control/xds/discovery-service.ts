@@ -4,12 +4,9 @@
  * It owns admission (number of streams), the log positions that keep the stores small, and the end of streams.
  * What happens inside one stream is in `discovery-stream.ts`.
  */
-import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { EventEmitter } from 'node:events';
 import { status } from '@grpc/grpc-js';
-import type {
-  DeltaDiscoveryRequest,
-  DeltaDiscoveryResponse,
-} from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
+import type { DeltaDiscoveryResponse } from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
 import { AmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { Caller } from '../authentication.ts';
@@ -18,7 +15,13 @@ import type { ControlMetrics } from '../metrics.ts';
 import { type ClientState, DiscoveryStream } from './discovery-stream.ts';
 import { ResourceStore } from './resource-store.ts';
 
-export type DiscoveryCall = ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+/** What is used of a `ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>`. */
+export interface DiscoveryCall extends EventEmitter {
+  write(response: DeltaDiscoveryResponse): boolean;
+  end(): void;
+  resume(): unknown;
+  getPeer(): string;
+}
 
 export interface DiscoveryLimits {
   readonly maxStreams: number;
