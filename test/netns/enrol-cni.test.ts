@@ -321,7 +321,11 @@ describe('the socket of the agent', () => {
     execFileSync('chmod', ['755', cni.world.runDirectory]);
     assert.equal(await strangersView(path), 'EACCES');
     execFileSync('chmod', ['666', path]);
-    assert.match(await strangersView(path), /^(EPIPE|ECONNRESET)$/, 'who gets past the mode is recognised by the kernel');
+    assert.match(
+      await strangersView(path),
+      /^(EPIPE|ECONNRESET)$/,
+      'who gets past the mode is recognised by the kernel',
+    );
     assert.equal((await cni.ours('STATUS', undefined, cni.config('1.1.0'))).status, 0);
     execFileSync('chmod', ['777', cni.world.runDirectory]);
     const { enrolment } = await cni.world.open();
