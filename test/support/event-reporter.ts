@@ -1,7 +1,9 @@
 /**
- * Reporter for node:test that writes one JSON line per finished test; `test/run.ts` reads them. Suites do not count as
- * tests, and a parent that failed only because of its children is not reported again.
+ * Reporter for node:test that writes one JSON line per finished test to descriptor 3, where `test/run.ts` reads them. The
+ * descriptor is open from the start of the process, so that tests which count descriptors are not disturbed. Suites do
+ * not count as tests, and a parent that failed only because of its children is not reported again.
  */
+import { writeSync } from 'node:fs';
 
 import type { TestEvent } from 'node:test/reporters';
 import { inspect } from 'node:util';
@@ -16,6 +18,10 @@ export interface TestOutcome {
   readonly reason?: string;
 }
 
+/** Inherited from the runner. */
+export const EVENTS_DESCRIPTOR = 3;
+
+// biome-ignore lint/correctness/useYield: a reporter is a generator of output, and this one has none of its own
 export default async function* reportEvents(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const path: string[] = [];
   for await (const event of source) {
@@ -24,7 +30,7 @@ export default async function* reportEvents(source: AsyncIterable<TestEvent>): A
       path.push(event.data.name);
     }
     const outcome = outcomeOf(event, path);
-    if (outcome !== undefined) yield `${JSON.stringify(outcome)}\n`;
+    if (outcome !== undefined) writeSync(EVENTS_DESCRIPTOR, `${JSON.stringify(outcome)}\n`);
   }
 }
 

@@ -3,6 +3,7 @@
  * itself (a leaked socket, timer or child) is cut at the time limit, with everything it started, and counts as failed.
  */
 import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -49,15 +50,20 @@ interface ProcessEnd {
 
 function runProcess(path: string, events: string): Promise<ProcessEnd> {
   const { promise, resolve } = Promise.withResolvers<ProcessEnd>();
-  const reporter = [`--test-reporter=${REPORTER}`, `--test-reporter-destination=${events}`];
-  const child = spawn(process.execPath, [...reporter, path], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  const descriptor = openSync(events, 'w');
+  const child = spawn(process.execPath, [`--test-reporter=${REPORTER}`, path], {
+    detached: true,
+    // The fourth is EVENTS_DESCRIPTOR of the reporter.
+    stdio: ['ignore', 'pipe', 'pipe', descriptor],
+  });
+  closeSync(descriptor);
   let output = '';
   let timedOut = false;
   const keep = (chunk: string): void => {
     output = (output + chunk).slice(-SHOWN_OUTPUT);
   };
-  child.stdout.setEncoding('utf8').on('data', keep);
-  child.stderr.setEncoding('utf8').on('data', keep);
+  child.stdout?.setEncoding('utf8').on('data', keep);
+  child.stderr?.setEncoding('utf8').on('data', keep);
   const limit = setTimeout(() => {
     timedOut = true;
     killGroup(child.pid);
@@ -71,8 +77,8 @@ function runProcess(path: string, events: string): Promise<ProcessEnd> {
     // Whatever the file started and left behind ends here; its pipes would keep this process waiting otherwise.
     const left = killGroup(child.pid);
     if (left) output += '\n(processes the file had left running were ended)';
-    child.stdout.destroy();
-    child.stderr.destroy();
+    child.stdout?.destroy();
+    child.stderr?.destroy();
     resolve({ exit: signal ?? `exit code ${code}`, failed: code !== 0, timedOut, output });
   });
   return promise;
