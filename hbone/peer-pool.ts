@@ -36,6 +36,10 @@ export class PeerPool implements HboneSessionOwner {
     return this.#all.size;
   }
 
+  get usableCount(): number {
+    return this.#usable.length;
+  }
+
   get streamCount(): number {
     let count = 0;
     for (const session of this.#all) count += session.activeStreams;

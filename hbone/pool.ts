@@ -64,6 +64,8 @@ export interface TunnelPoolOptions
 
 export interface TunnelPoolStats {
   readonly sessions: number;
+  /** Of these, sessions that take further tunnels. */
+  readonly usable: number;
   readonly streams: number;
   readonly waiting: number;
   readonly dials: number;
@@ -108,14 +110,16 @@ export class TunnelPool {
 
   get stats(): TunnelPoolStats {
     let sessions = 0;
+    let usable = 0;
     let streams = 0;
     let waiting = 0;
     for (const peer of this.#peers.values()) {
       sessions += peer.sessionCount;
+      usable += peer.usableCount;
       streams += peer.streamCount;
       waiting += peer.waitingCount;
     }
-    return { sessions, streams, waiting, ...this.#context.counters };
+    return { sessions, usable, streams, waiting, ...this.#context.counters };
   }
 
   /** Sessions of this source identity take no further tunnels (certificate renewed, pod gone); they close when their last one ends. */

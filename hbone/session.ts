@@ -149,6 +149,9 @@ export class HboneSession {
         this.#state = 'draining';
         this.#owner.onGone(this);
       },
+      // A server that refuses our certificate says so after our handshake is complete.
+      describeFailure: () =>
+        connection.failureReason === '' ? undefined : new AmbitError('TLS_HANDSHAKE', connection.failureReason),
       onClosed: () => this.#setClosed(),
     });
     this.#watchIdle();

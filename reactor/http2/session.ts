@@ -71,6 +71,8 @@ export interface Http2SessionEvents {
   onDraining?(): void;
   /** A stream ended: there may be room for another. */
   onStreamEnded?(): void;
+  /** Names a failure of the byte channel (`errno` positive), where its owner knows more than the number. */
+  describeFailure?(errno: number): AmbitError | undefined;
   /** Last call. No error: closed in order by either side with no stream left. */
   onClosed(error: AmbitError | undefined): void;
 }
@@ -749,7 +751,9 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     const streams = this.#streams.size;
     if (this.#failure === undefined && (result !== 0 || streams > 0)) {
       const reason = result === 0 ? 'the peer closed the connection' : 'the connection failed';
-      this.#failure = new AmbitError('STREAM_RESET', reason, result === 0 ? {} : { errno: -result });
+      this.#failure =
+        (result === 0 ? undefined : this.#events.describeFailure?.(-result)) ??
+        new AmbitError('STREAM_RESET', reason, result === 0 ? {} : { errno: -result });
     }
     this.#finish();
   }
