@@ -15,7 +15,7 @@ import {
   type IstioCertificateResponse,
   IstioCertificateService,
 } from '../api/gen/istio/v1/auth/ca_pb.js';
-import { AmbitError } from '../core/errors.ts';
+import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { MAX_CERTIFICATE_MESSAGE_BYTES, methodDefinition, SERVER_CHANNEL_OPTIONS } from '../core/grpc.ts';
 import { formatSocketAddress } from '../core/ip.ts';
 import { logger } from '../core/log.ts';
@@ -245,6 +245,15 @@ export class ControlPlane implements SourceSink {
         else reject(new AmbitError('CONFIGURATION', `cannot listen on ${address}: ${error.message}`));
       });
     });
+  }
+
+  /** Begins a rotation of the root now, for an operator who has a reason. */
+  rotateRoot(): void {
+    try {
+      if (!this.#authority.rotate()) log.warn('a rotation of the root is under way already');
+    } catch (thrown) {
+      log.error({ reason: toAmbitError(thrown, 'CA').message }, 'the rotation of the root could not begin');
+    }
   }
 
   #maintain(): void {

@@ -277,5 +277,5 @@ export function controlHelp(): string {
     const fallback = setting.default === undefined ? 'required' : `default ${setting.default || '(none)'}`;
     return `  --${setting.flag} (${setting.env}; ${fallback})\n      ${setting.documentation}`;
   });
-  return `Ambit control plane: discovery, policy and CA from a folder of YAML.\n\nOptions:\n${lines.join('\n')}\n`;
+  return `Ambit control plane: discovery, policy and CA from a folder of YAML.\n\nOptions:\n${lines.join('\n')}\n\nSignals:\n  SIGTERM, SIGINT  stop in order\n  SIGUSR2          begin a rotation of the root of the CA\n`;
 }

@@ -1,4 +1,7 @@
-/** The control plane as a process: configuration, start, signals, orderly end. */
+/**
+ * The control plane as a process: configuration, start, orderly end on SIGTERM and SIGINT. SIGUSR2 begins a rotation of
+ * the CA's root.
+ */
 
 import { toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
@@ -14,6 +17,7 @@ async function run(): Promise<void> {
     return;
   }
   const control = new ControlPlane(readControlConfig(args, process.env));
+  process.on('SIGUSR2', () => control.rotateRoot());
   const stopped = new Promise<void>((resolve, reject) => {
     let stopping = false;
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {

@@ -69,7 +69,7 @@ function folders(context: TestContext): { config: string; state: string; args: s
   return { config, state, args };
 }
 
-test('it serves, tells clients when it stops, keeps its roots, and writes no key into its log', async (context) => {
+test('it serves, tells clients when it stops, keeps and rotates its roots, and writes no key into its log', async (context) => {
   const { config, state, args } = folders(context);
   writeFileSync(join(config, 'a.yaml'), 'apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n');
   const first = new Process(context, args);
@@ -94,6 +94,10 @@ test('it serves, tells clients when it stops, keeps its roots, and writes no key
   const second = new Process(context, args);
   await second.line('control plane serving');
   assert.equal(readFileSync(join(state, 'root-cert.pem'), 'utf8'), roots);
+  second.child.kill('SIGUSR2');
+  await second.line('root created');
+  const bundle = readFileSync(join(state, 'root-cert.pem'), 'utf8');
+  assert.ok(bundle.startsWith(roots) && bundle.length > 1.9 * roots.length, 'the successor is in the bundle');
   second.child.kill('SIGINT');
   assert.equal(await second.exited, 0);
 });
