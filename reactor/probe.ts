@@ -67,7 +67,11 @@ const PROBES: readonly Probe[] = [
     code: 'SYSTEM_CALL',
     purpose: 'move bytes inside the kernel (splice, pipe2)',
     remedy: 'a seccomp profile must allow these calls',
-    run: () => SplicePipe.take().close(),
+    run() {
+      const pipe = SplicePipe.take();
+      if (pipe === undefined) throw systemCallError('pipe2', 'for splice');
+      pipe.close();
+    },
   },
   {
     code: 'MISSING_CAPABILITY',

@@ -4,7 +4,7 @@
  * and up to PIPE_BYTES of kernel memory while bytes are inside, so they are taken from a pool for the time they are used.
  */
 import { AmbitError } from '../core/errors.ts';
-import { failedResult, systemCallError } from './sys/errno.ts';
+import { failedResult } from './sys/errno.ts';
 import { F_SETPIPE_SZ, NONBLOCK_CLOEXEC, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, sys } from './sys/libc.ts';
 import { allocateBlock } from './sys/memory.ts';
 import { closeFd } from './sys/socket-options.ts';
@@ -29,11 +29,11 @@ export class SplicePipe {
     this.#writeEnd = writeEnd;
   }
 
-  /** A pipe from the pool of this thread, or a new one. Throws SYSTEM_CALL. */
-  static take(): SplicePipe {
+  /** A pipe from the pool of this thread, or a new one; undefined when the kernel refuses one (out of descriptors): then copy. */
+  static take(): SplicePipe | undefined {
     const pooled = idle.pop();
     if (pooled !== undefined) return pooled;
-    if (sys.pipe2(out.address, NONBLOCK_CLOEXEC) !== 0) throw systemCallError('pipe2', '');
+    if (sys.pipe2(out.address, NONBLOCK_CLOEXEC) !== 0) return undefined;
     const pipe = new SplicePipe(out.bytes.readInt32LE(0), out.bytes.readInt32LE(4));
     sys.fcntl(pipe.#writeEnd, F_SETPIPE_SZ, PIPE_BYTES);
     return pipe;

@@ -26,6 +26,8 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
   #registered: boolean;
   /** The last read emptied the socket and no event has come since: the next read need not ask the kernel. */
   #dry = false;
+  /** Error that was told through `onBroken` and is thereby gone in the kernel; a later read tells it again. 0 = none. */
+  #brokenBy = 0;
   #remote: SocketAddress | undefined;
 
   /** For `reactor/`: takes over a connected descriptor; `registered` when the loop watches it for EPOLLOUT already. */
@@ -76,7 +78,7 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
       this.#dry = result < length;
       return result;
     }
-    if (result === 0) return 0;
+    if (result === 0) return this.#brokenBy === 0 ? 0 : -this.#brokenBy;
     const failure = failedResult();
     this.#dry = failure === WOULD_BLOCK;
     return failure;
@@ -156,8 +158,8 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
     this.#registered = false;
     this.#interest = 0;
     if ((mask & EPOLLERR) === 0) return;
-    const errno = readOption(this.#fd, SOL_SOCKET, SO_ERROR) ?? 0;
-    this.owner.onBroken(errno);
+    this.#brokenBy = readOption(this.#fd, SOL_SOCKET, SO_ERROR) ?? 0;
+    this.owner.onBroken(this.#brokenBy);
   }
 
   #address(call: 'getpeername' | 'getsockname'): SocketAddress {

@@ -155,7 +155,6 @@ export const VERIFY_PEER_REQUIRED = 3;
 export const SESSION_CACHE_OFF = 0;
 /** Client cache without OpenSSL's own storage: new sessions are only handed to the callback. */
 export const SESSION_CACHE_CLIENT_CALLBACK = 0x301;
-export const OP_NO_TICKET = 0x4000;
 export const OP_CIPHER_SERVER_PREFERENCE = 0x400000;
 export const OP_NO_RENEGOTIATION = 0x40000000;
 /** Certificate compression (RFC 8879), each direction: OpenSSL would run Brotli anew in every handshake. */

@@ -44,7 +44,7 @@ export interface TlsContextOptions {
   readonly alpn: readonly string[];
   /** OpenSSL's group list syntax. */
   readonly groups?: string;
-  /** Server: 80 secret bytes shared by the workers of one agent, so that each resumes what another began; absent: no tickets. */
+  /** Server: 80 secret bytes shared by the workers of one agent, so that each resumes what another began; absent: keys of this context alone. */
   readonly ticketKeys?: Uint8Array;
   readonly requirePeerCertificate: true;
 }
@@ -114,13 +114,8 @@ export class TlsContext {
     const scope = blockFrom(Buffer.from(this.scope, 'hex'));
     require1(ssl.SSL_CTX_set_session_id_context(pointer, scope.address, scope.bytes.length), 'session context');
     releaseBlock(scope);
-    if (options.ticketKeys === undefined) {
-      ssl.SSL_CTX_set_options(pointer, openssl.OP_NO_TICKET);
-      ssl.SSL_CTX_set_num_tickets(pointer, 0);
-    } else {
-      useTicketKeys(pointer, options.ticketKeys);
-      ssl.SSL_CTX_set_num_tickets(pointer, 1);
-    }
+    if (options.ticketKeys !== undefined) useTicketKeys(pointer, options.ticketKeys);
+    ssl.SSL_CTX_set_num_tickets(pointer, 1);
     if (options.alpn.length > 0) {
       requireProtocols(options.alpn);
       this.#protocols = keepProtocols(options.alpn);

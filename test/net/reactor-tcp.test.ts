@@ -170,6 +170,7 @@ test('a reset while no interest is set reaches the owner once as onBroken', () =
     await until(loop, 'a few turns', () => loop.stats.turns > 0);
     assert.deepEqual(broken, [104]);
     assert.ok(loop.stats.events - turns < 5, 'the broken socket must not keep the loop busy');
+    assert.equal((await receive(server)).end, -104, 'a later read must not take the reset for an orderly end');
     server.close();
   }));
 

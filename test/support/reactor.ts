@@ -7,6 +7,7 @@ import { getIp, type SocketAddress } from '../../core/ip.ts';
 import { Arena } from '../../reactor/arena.ts';
 import { type ByteChannel, NO_OWNER, READABLE, WOULD_BLOCK, WRITABLE } from '../../reactor/byte-channel.ts';
 import { EventLoop } from '../../reactor/loop.ts';
+import { SplicePipe } from '../../reactor/splice-pipe.ts';
 import { type ConnectOptions, connectTcp } from '../../reactor/tcp-connect.ts';
 import { type ListenOptions, listenTcp, type TcpListener } from '../../reactor/tcp-listen.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
@@ -26,6 +27,7 @@ export async function withLoop(work: (loop: EventLoop) => Promise<void>): Promis
     loop.stop();
     await ended;
     loop.close();
+    SplicePipe.closePool();
   }
   await untilDescriptors(before);
 }
