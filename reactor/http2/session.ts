@@ -450,9 +450,11 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
 
   // FrameHandler
 
-  onFrame(type: number, flags: number, _streamId: number, _length: number, headerBlockBytes: number): boolean {
+  onFrame(type: number, flags: number, streamId: number, _length: number, headerBlockBytes: number): boolean {
     if (headerBlockBytes > this.#limits.maxHeaderListBytes) this.#flood('maxHeaderListBytes');
     else if (type > FRAME_CONTINUATION) this.#exceeds('unknownFrames');
+    else if (type === FRAME_PRIORITY && streamId === 0)
+      this.#fail(new AmbitError('H2_PROTOCOL', 'PRIORITY of stream 0'), PROTOCOL_ERROR);
     else if (type === FRAME_PRIORITY) this.#exceeds('priorities');
     else if (type === FRAME_PING && (flags & FLAG_ACK) === 0) this.#exceeds('pings');
     else if (type === FRAME_SETTINGS && (flags & FLAG_ACK) === 0) this.#exceeds('settings');
