@@ -5,6 +5,7 @@ import { connectionsCommand } from './connections.ts';
 import { controlCommand } from './control.ts';
 import { printFailure } from './output.ts';
 import { sandboxCommand } from './sandbox.ts';
+import { tokenCommand } from './token.ts';
 import { versionCommand } from './version.ts';
 import { whyCommand } from './why.ts';
 
@@ -19,6 +20,7 @@ export function buildProgram(): Command {
     .addCommand(sandboxCommand())
     .addCommand(connectionsCommand())
     .addCommand(whyCommand())
+    .addCommand(tokenCommand())
     .addCommand(versionCommand());
 }
 

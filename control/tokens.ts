@@ -29,8 +29,13 @@ export function openTokenKey(path: string): KeyObject {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     createFileAtomically(path, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(), 0o600);
   }
+  return readTokenKey(path);
+}
+
+/** As `openTokenKey`, but never makes a key: nobody would believe its tokens. */
+export function readTokenKey(path: string): KeyObject {
   const pem = readIfPresent(path);
-  if (pem === undefined) throw new AmbitError('CONFIGURATION', `${path} vanished while it was opened`);
+  if (pem === undefined) throw new AmbitError('CONFIGURATION', `there is no token key at ${path}`);
   return parseKey(pem, path);
 }
 

@@ -58,6 +58,21 @@ test('a file that is emptied and filled piece by piece takes nothing away', asyn
   assert.deepEqual(removals(), []);
 });
 
+test('a writer that pauses in the middle takes nothing away either', async (context) => {
+  const folder = temporaryFolder(context);
+  const path = join(folder, 'a.yaml');
+  writeFileSync(path, yaml('a', '1'));
+  const sink = await startSource(context, new FileSource(folder, { ...TIMES, settleMs: 3000 }));
+  writeFileSync(path, 'apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: half}\n');
+  await eventually('the half was read', () => assert.match(sink.current[0]?.reason ?? '', /not a kind the mesh reads/));
+  writeFileSync(path, yaml('a', '2'));
+  await sink.sees('a=2');
+  assert.deepEqual(
+    sink.changes.flatMap((change) => change.removed),
+    [],
+  );
+});
+
 test('an object that its file no longer holds goes once the file has settled', async (context) => {
   const { sink, path } = await open(context, { 'a.yaml': `${yaml('a', '1')}---\n${yaml('b', '1')}` });
   writeFileSync(path('a.yaml'), yaml('b', '1'));
