@@ -162,6 +162,9 @@ export class DiscoveryStream {
   #send(type: ResourceType): void {
     const subscription = this.#subscriptions.get(type);
     if (subscription === undefined || this.#ended) return;
+    const policies = this.#subscriptions.get(AUTHORIZATION_TYPE);
+    // New policies cannot go before the last answer about policies is in; workloads that may name them wait for that.
+    if (type === ADDRESS_TYPE && policies !== undefined && policies.isWaiting && policies.hasNews) return;
     const workloads = this.#subscriptions.get(ADDRESS_TYPE);
     const holdRemovals = type === AUTHORIZATION_TYPE && workloads !== undefined && workloads.hasNews;
     const response = subscription.next(holdRemovals);

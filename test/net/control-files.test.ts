@@ -58,6 +58,21 @@ test('a file that is emptied and filled piece by piece takes nothing away', asyn
   assert.deepEqual(removals(), []);
 });
 
+test('an object is never seen half written', async (context) => {
+  const folder = temporaryFolder(context);
+  const path = join(folder, 'a.yaml');
+  writeFileSync(path, yaml('a', '1'));
+  const sink = await startSource(context, new FileSource(folder, { ...TIMES, quietMs: 500, settleMs: 600 }));
+  writeFileSync(path, 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: a\n');
+  for (const rest of ['  labels:\n', '    other: x\n', '    l: "2"\n']) {
+    await new Promise((resolve) => setTimeout(resolve, 40));
+    appendFileSync(path, rest);
+  }
+  await sink.sees('a=2');
+  const labels = sink.changes.flatMap((change) => change.upserted.map(({ meta }) => meta.labels.get('l')));
+  assert.deepEqual(labels, ['1', '2']);
+});
+
 test('a writer that pauses in the middle takes nothing away either', async (context) => {
   const folder = temporaryFolder(context);
   const path = join(folder, 'a.yaml');

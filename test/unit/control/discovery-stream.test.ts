@@ -176,6 +176,24 @@ test('a removed policy is withdrawn only after the workloads that named it were 
   );
 });
 
+test('a workload waits for the policy it names while the client owes an answer about policies', () => {
+  const { service, connect } = open();
+  publish(service, 'ns/old', '1', AUTHORIZATION_TYPE);
+  const call = connect('n1');
+  call.ask({ typeUrl: AUTHORIZATION_TYPE });
+  call.ask({ typeUrl: ADDRESS_TYPE });
+  const [policies, addresses] = call.written;
+  call.ask({ typeUrl: ADDRESS_TYPE, responseNonce: addresses?.nonce ?? '' });
+  publish(service, 'ns/new', '1', AUTHORIZATION_TYPE);
+  publish(service, 'w', 'names new');
+  assert.equal(call.written.length, 2, 'the answer about ns/old is still out');
+  call.ask({ typeUrl: AUTHORIZATION_TYPE, responseNonce: policies?.nonce ?? '' });
+  assert.deepEqual(
+    call.written.slice(2).map((response) => response.resources.map(({ name }) => name)),
+    [['ns/new'], ['w']],
+  );
+});
+
 test('closing ends every stream and refuses new ones', () => {
   const { service, connect } = open();
   const call = connect('n1');
