@@ -5,6 +5,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { isRecord } from '../control/objects/decoder.ts';
+import { AmbitError } from '../core/errors.ts';
 import { writeNamespaces } from './cluster-files.ts';
 import { CniRuntime } from './cni.ts';
 import { cniChain } from './cni-chain.ts';
@@ -71,15 +72,25 @@ export class Kubelet {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Brings the pods up, resolves when all run, and goes on watching. */
-  async start(): Promise<void> {
+  /** Brings the pods up, resolves when all run, and goes on watching. Rejects, naming those that wait, when time is up. */
+  async start(deadlineMs: number): Promise<void> {
     await this.#reconcile();
-    await Promise.all(this.pods.map((pod) => pod.start()));
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => late.reject(this.#describeWaiting(deadlineMs)), deadlineMs);
+    await Promise.race([Promise.all(this.pods.map((pod) => pod.start())), late.promise]);
+    clearTimeout(timer);
     await this.#publish();
     this.#timers = [
       setInterval(() => this.#enqueue(() => this.#reconcileWhenChanged()), WATCH_INTERVAL_MS),
       setInterval(() => this.#enqueue(() => this.#refresh()), REFRESH_INTERVAL_MS),
     ];
+  }
+
+  #describeWaiting(deadlineMs: number): AmbitError {
+    const waiting = this.pods
+      .filter((pod) => pod.state !== 'running')
+      .map((pod) => `${pod.key} waits for its network: ${pod.lastError?.message ?? 'the first attempt goes on'}`);
+    return new AmbitError('SANDBOX', `not up within ${deadlineMs / 1000} s: ${waiting.join('\n    ')}`);
   }
 
   /** Stops every pod, also those that still wait for their network. */

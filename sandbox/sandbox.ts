@@ -18,6 +18,7 @@ import { buildTopology } from './topology.ts';
 import { makeWorldFolders } from './world-folders.ts';
 
 const READY_DEADLINE_MS = 30_000;
+const PODS_DEADLINE_MS = 60_000;
 const PLUGIN_BUILD_DEADLINE_MS = 180_000;
 
 export interface SandboxOptions {
@@ -149,7 +150,7 @@ export class Sandbox {
       podEnv: this.#options.podEnv,
       onPodLine: (pod, line) => this.flows.addCalls(pod.key, parseCallReports(line)),
     });
-    await this.#kubelet.start();
+    await this.#kubelet.start(PODS_DEADLINE_MS);
     const enrolled = this.#kubelet.pods.filter((pod) => pod.enrolled).length;
     const outside = this.#kubelet.pods.filter((pod) => !pod.enrolled).map((pod) => pod.key);
     return `${enrolled} enrolled, not in the mesh: ${outside.join(', ') || 'none'}`;

@@ -10,6 +10,8 @@ import { TlsRecordChecker } from './tls-records.ts';
 
 const MAX_CONNECTIONS = 50_000;
 const SAMPLE_BYTES = 48;
+/** Held per direction while a repeated packet is awaited; far above a window of this network. */
+const MAX_EARLY_SEGMENTS = 4096;
 
 export interface WireConnection {
   readonly client: string;
@@ -37,7 +39,8 @@ interface Direction {
   next: number;
   readonly checker: TlsRecordChecker;
   bytes: number;
-  gaps: boolean;
+  /** Segments that came before their turn, oldest first: a lost packet is sent again later. */
+  early: { readonly sequence: number; readonly payload: Buffer }[];
   sample: string;
 }
 
@@ -94,7 +97,7 @@ export class WireInspector {
 
   #follow(connection: Connection, segment: TcpSegment): void {
     if (segment.syn) {
-      const fresh = { checker: new TlsRecordChecker(), bytes: 0, gaps: false, sample: '' };
+      const fresh = { checker: new TlsRecordChecker(), bytes: 0, early: [], sample: '' };
       // A repeated SYN changes nothing.
       if (!connection.directions.has(segment.source)) {
         connection.directions.set(segment.source, { ...fresh, next: (segment.sequence + 1) >>> 0 });
@@ -103,17 +106,31 @@ export class WireInspector {
     }
     const direction = connection.directions.get(segment.source);
     if (direction === undefined || segment.payload.length === 0) return;
-    // Distance from the next expected byte, as a signed 32-bit number: negative = repeated, positive = missing.
-    const distance = (segment.sequence - direction.next) | 0;
-    if (distance > 0) direction.gaps = true;
-    if (direction.gaps) return;
-    const fresh = segment.payload.subarray(-distance);
-    if (fresh.length === 0) return;
-    if (direction.sample === '') direction.sample = printable(fresh);
-    direction.next = (direction.next + fresh.length) >>> 0;
-    direction.bytes += fresh.length;
-    direction.checker.push(fresh);
+    if (!take(direction, segment.sequence, segment.payload)) {
+      if (direction.early.length >= MAX_EARLY_SEGMENTS) return;
+      direction.early.push({ sequence: segment.sequence, payload: Buffer.from(segment.payload) });
+      return;
+    }
+    let waiting = direction.early.length + 1;
+    while (direction.early.length > 0 && direction.early.length < waiting) {
+      waiting = direction.early.length;
+      direction.early = direction.early.filter(({ sequence, payload }) => !take(direction, sequence, payload));
+    }
   }
+}
+
+/** Judges the part of a segment that is new; false when bytes before it have not come yet. */
+function take(direction: Direction, sequence: number, payload: Buffer): boolean {
+  // Distance from the next expected byte, as a signed 32-bit number: negative = repeated, positive = missing.
+  const distance = (sequence - direction.next) | 0;
+  if (distance > 0) return false;
+  const fresh = payload.subarray(-distance);
+  if (fresh.length === 0) return true;
+  if (direction.sample === '') direction.sample = printable(fresh);
+  direction.next = (direction.next + fresh.length) >>> 0;
+  direction.bytes += fresh.length;
+  direction.checker.push(fresh);
+  return true;
 }
 
 function summarise(connection: Connection): WireConnection {
@@ -125,7 +142,7 @@ function summarise(connection: Connection): WireConnection {
     serverPort: connection.serverPort,
     verdict: directions.length === 0 ? 'silent' : plain === undefined ? 'tls' : 'plaintext',
     bytes: directions.reduce((sum, direction) => sum + direction.bytes, 0),
-    gaps: directions.some((direction) => direction.gaps),
+    gaps: directions.some((direction) => direction.early.length > 0),
     sample: plain?.sample ?? '',
   };
 }

@@ -32,7 +32,12 @@ function metricsCheck(id: string, to: string, securityPolicy: string): Check {
       ] as const;
       const read = (): Promise<Counters[]> =>
         Promise.all(ends.map(({ reporter, node }) => counters(context, node, reporter, to)));
-      const before = await read();
+      // Connections of the checks before this one may still be on their way to their end.
+      let before = await read();
+      await eventually('earlier connections are counted as closed', SETTLE_MS, async () => {
+        before = await read();
+        return before.every(({ opened, closed }) => opened === closed);
+      });
       let response = 0;
       for (let index = 0; index < CONNECTIONS; index++) {
         const answer = await context.probe('shop/frontend').echo(context.ip(to), 9000, BYTES);
