@@ -441,6 +441,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
 
   onInvalidFrame(type: number, streamId: number, engineError: number): void {
     this.#lastInvalid = `frame of type ${type} on stream ${streamId} is invalid (engine ${engineError})`;
+    this.#streams.find(streamId)?.doom();
     this.#exceeds('invalidFrames');
   }
 

@@ -50,6 +50,7 @@ export class Http2Stream {
   #ownTrailers: HeaderList | undefined;
   /** The engine has forgotten the stream; held bytes may remain. `#closeError` is what will be told. */
   #engineClosed = false;
+  #doomed = false;
   #closeError: AmbitError | undefined;
   /** A response was sent (server) or received (client). */
   answered = false;
@@ -96,7 +97,12 @@ export class Http2Stream {
 
   /** @internal The peer may send a body now. */
   get expectsBody(): boolean {
-    return !this.#remoteEnded && !this.#engineClosed && !this.closed;
+    return !this.#remoteEnded && !this.#engineClosed && !this.closed && !this.#doomed;
+  }
+
+  /** @internal The engine is about to reset the stream: what still arrives for it is void. */
+  doom(): void {
+    this.#doomed = true;
   }
 
   /** @internal DATA of this size has begun to arrive. False = the peer exceeds the stream's window. */

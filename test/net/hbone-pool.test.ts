@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
@@ -398,17 +399,30 @@ test('an idle session that answers PINGs lives on', () =>
     { http2: { ...HBONE_HTTP2_LIMITS, keepaliveIntervalMs: 30, keepaliveTimeoutMs: 60 } },
   ));
 
-test('a second dial resumes the TLS session of the first and proves the same identity', () =>
-  inPoolWorld(async ({ loop, pool, open, server }) => {
-    const tunnel = await open();
-    const end = new Quiet();
-    tunnel.attach(end);
-    server.server.drain('pod');
-    await until(loop, 'the client has heard', () => pool.stats.usable === 0);
-    await open();
-    assert.equal(pool.stats.dials, 2);
-    assert.equal(pool.stats.resumptions, 1);
-  }));
+test('a second dial resumes the TLS session of the first and proves the same identity', () => {
+  const tls = TlsContext.create('server', SERVER_MATERIAL, {
+    alpn: ['h2'],
+    requirePeerCertificate: true,
+    ticketKeys: randomBytes(80),
+  });
+  return inPoolWorld(
+    async ({ loop, pool, open, server, requests }) => {
+      await open();
+      server.server.drain('pod');
+      await until(loop, 'the client has heard', () => pool.stats.usable === 0);
+      await open();
+      assert.equal(pool.stats.dials, 2);
+      assert.equal(pool.stats.resumptions, 1);
+      assert.deepEqual(
+        requests.map((request) => request.peer.identity),
+        [CLIENT_ID, CLIENT_ID],
+      );
+      tls.free();
+    },
+    {},
+    { tls: () => tls },
+  );
+});
 
 /** Runs `work` against a `node:http2` server. */
 async function withNodeServer(
