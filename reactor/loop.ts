@@ -24,6 +24,11 @@ export interface DescriptorHandler {
   onEvents(mask: number): void;
 }
 
+/** Something that outlives its owner for a while and must not outlive the loop. */
+export interface LoopOwned {
+  endWithLoop(): void;
+}
+
 /** Counters since `open`; the reader takes differences. `maxTurnMs` and `maxTimerLagMs` may be set back to 0 by the reader. */
 export interface LoopStats {
   turns: number;
@@ -55,6 +60,7 @@ export class EventLoop {
   readonly #timers = new TimerHeap();
   readonly #handlers: (DescriptorHandler | undefined)[] = [];
   readonly #generations: number[] = [];
+  readonly #owned = new Set<LoopOwned>();
   #lastGeneration = 0;
   #tasks: TurnTask[] = [];
   #spareTasks: TurnTask[] = [];
@@ -118,10 +124,12 @@ export class EventLoop {
     if (this.#state === 'running') this.#state = 'stopping';
   }
 
-  /** Frees the epoll set. Sockets have other owners. The loop must not be running. Idempotent. */
+  /** Frees the epoll set and ends what lingers. Sockets have other owners. The loop must not be running. Idempotent. */
   close(): void {
     if (this.#state === 'closed') return;
     if (this.#state !== 'idle') throw new AmbitError('USAGE', 'a running loop cannot be closed');
+    for (const owned of this.#owned) owned.endWithLoop();
+    this.#owned.clear();
     this.#state = 'closed';
     this.#timers.clear();
     this.#handlers.length = 0;
@@ -154,6 +162,16 @@ export class EventLoop {
     this.#handlers[fd] = undefined;
     this.#generations[fd] = 0;
     if (!closing) this.#epoll.remove(fd);
+  }
+
+  /** For `reactor/`: ends `resource` when the loop closes, unless it is disowned before. */
+  own(resource: LoopOwned): void {
+    this.#owned.add(resource);
+  }
+
+  /** For `reactor/`. */
+  disown(resource: LoopOwned): void {
+    this.#owned.delete(resource);
   }
 
   #nextGeneration(): number {

@@ -46,6 +46,7 @@ export const sys = {
   ),
   sendmsg: native<(fd: Fd, message: Address, flags: number) => number>('int sendmsg(int, uintptr_t, int)'),
   recvmsg: native<(fd: Fd, message: Address, flags: number) => number>('int recvmsg(int, uintptr_t, int)'),
+  ioctl: native<(fd: Fd, request: number, argument: Address) => number>('int ioctl(int, ulong, uintptr_t)'),
   fcntl: native<(fd: Fd, command: number, argument: number) => number>('int fcntl(int, int, int)'),
 };
 
@@ -83,6 +84,8 @@ export const TCP_KEEPINTVL = 5;
 export const TCP_KEEPCNT = 6;
 
 export const SHUT_WR = 1;
+/** Bytes the peer has not acknowledged (tcp(7)). */
+export const SIOCOUTQ = 0x5411;
 export const F_SETPIPE_SZ = 1031;
 export const SPLICE_F_MOVE = 1;
 export const SPLICE_F_NONBLOCK = 2;

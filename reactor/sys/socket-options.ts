@@ -1,6 +1,6 @@
 /** Integer socket options, through one scratch block per thread. */
 import { EINTR, errno, systemCallError } from './errno.ts';
-import { SO_LINGER, SOL_SOCKET, sys } from './libc.ts';
+import { SIOCOUTQ, SO_LINGER, SOL_SOCKET, sys } from './libc.ts';
 import { allocateBlock } from './memory.ts';
 
 const scratch = allocateBlock(16);
@@ -24,6 +24,12 @@ export function lingerZero(fd: number): void {
   scratch.bytes.writeInt32LE(1, 0);
   scratch.bytes.writeInt32LE(0, 4);
   sys.setsockopt(fd, SOL_SOCKET, SO_LINGER, scratch.address, 8);
+}
+
+/** Bytes written to a TCP socket that its peer has not acknowledged yet. */
+export function unacknowledgedBytes(fd: number): number {
+  scratch.bytes.writeInt32LE(0, 0);
+  return sys.ioctl(fd, SIOCOUTQ, scratch.address) === 0 ? scratch.bytes.readInt32LE(0) : 0;
 }
 
 /** Closes a descriptor; on Linux it is gone even when the call is interrupted. */

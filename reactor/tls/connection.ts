@@ -10,9 +10,9 @@
  * judged its certificate: a refusal arrives later, as a failed read.
  */
 import { AmbitError } from '../../core/errors.ts';
-import type { Arena } from '../arena.ts';
+import { Arena } from '../arena.ts';
 import { type ByteChannel, type ChannelOwner, NO_OWNER, READABLE, WOULD_BLOCK, WRITABLE } from '../byte-channel.ts';
-import type { EventLoop, Timer, TurnTask } from '../loop.ts';
+import type { EventLoop, LoopOwned, Timer, TurnTask } from '../loop.ts';
 import { EAGAIN, ECONNRESET, EPIPE, EPROTO, errno, errnoName } from '../sys/errno.ts';
 import { forgetSessions, takeSessions } from '../sys/openssl-callbacks.ts';
 import { drainErrors, verifyReason } from '../sys/openssl-errors.ts';
@@ -24,6 +24,7 @@ import {
   SSL_ERROR_ZERO_RETURN,
   ssl,
 } from '../sys/openssl-library.ts';
+import { unacknowledgedBytes } from '../sys/socket-options.ts';
 import type { TcpSocket } from '../tcp-socket.ts';
 import { BulkOutput } from './bulk-output.ts';
 import type { TlsContext } from './context.ts';
@@ -45,8 +46,10 @@ const EOF_REASON = 'unexpected eof while reading';
 /** How long a closed connection may still try to send what it had accepted. */
 const LINGER_MS = 5000;
 const NOT_ENDED = 1;
+/** Where input of lingering connections goes. */
+let discarded: Arena | undefined;
 
-export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
+export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopOwned {
   readonly tcp: TcpSocket;
   owner: ChannelOwner = NO_OWNER;
   /** Application protocol that was agreed on, empty when none. Valid from `onSecure` on, like the next two. */
@@ -185,20 +188,25 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     if (this.#handshake === undefined) this.#sendShutdown();
   }
 
-  /** What `write` accepted is still sent, for at most LINGER_MS. */
+  /**
+   * What `write` accepted still reaches the peer: while bytes are on their way, the socket lives on unseen, until the peer has
+   * ended too, at most LINGER_MS. (Closing a socket with unread input sends a reset, which would destroy them.)
+   */
   close(): void {
     if (this.closed) return;
+    const onTheirWay = this.#bulk?.holding === true || unacknowledgedBytes(this.tcp.fd) > 0;
     if (this.#handshake === undefined) this.#sendShutdown();
-    if (this.#bulk?.holding !== true) {
+    if (this.#handshake !== undefined || !onTheirWay) {
       this.#release();
       this.tcp.close();
       return;
     }
     this.#lingering = this.#loop.setTimer(LINGER_MS, () => this.abort());
+    this.#loop.own(this);
     this.owner = NO_OWNER;
     this.onSession = undefined;
-    this.#interest = 0;
-    this.tcp.setInterest(this.#ownInterest);
+    this.#interest = READABLE;
+    this.tcp.setInterest(READABLE | this.#ownInterest);
   }
 
   abort(): void {
@@ -211,6 +219,10 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   onReadable(): void {
     if (this.#handshake !== undefined) {
       this.#advanceHandshake(this.#handshake);
+      return;
+    }
+    if (this.#lingering !== undefined) {
+      this.#discardInput();
       return;
     }
     if ((this.#ownInterest & READABLE) !== 0) {
@@ -233,7 +245,14 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
   /** For the socket below. */
   onBroken(number: number): void {
     if (this.#handshake !== undefined) this.#failHandshake(this.#brokenHandshake(number));
+    else if (this.#lingering !== undefined) this.abort();
     else this.owner.onBroken(number);
+  }
+
+  /** For the loop, which closes: the end of lingering. */
+  endWithLoop(): void {
+    this.#release();
+    this.tcp.close();
   }
 
   /** For the loop: the repeated event for bytes that wait inside OpenSSL. */
@@ -263,9 +282,16 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
       bulk.release();
     } else if (this.#shutdownSent) this.tcp.shutdownWrite();
     if (this.#lingering === undefined) return true;
-    this.#release();
-    this.tcp.close();
+    if (refused === 0) this.#setOwnInterest(0);
+    else this.abort();
     return false;
+  }
+
+  /** While lingering: waits for the end of the peer, past OpenSSL. */
+  #discardInput(): void {
+    discarded ??= new Arena(RECORD_BYTES);
+    const count = this.tcp.read(discarded, 0, RECORD_BYTES);
+    if (count <= 0 && count !== WOULD_BLOCK) this.endWithLoop();
   }
 
   #writeBulk(address: number, length: number): number {
@@ -409,6 +435,7 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask {
     this.#handshake = undefined;
     this.#timer?.cancel();
     this.#timer = undefined;
+    if (this.#lingering !== undefined) this.#loop.disown(this);
     this.#lingering?.cancel();
     this.#lingering = undefined;
     this.#bulk?.release();
