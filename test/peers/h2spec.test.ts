@@ -60,11 +60,14 @@ for (const part of ['generic', 'http2', 'hpack']) {
       const server = startOurServer(loop, SERVER_MATERIAL);
       const plain = await startGoPeer(forwarder, 'forward', CLIENT_MATERIAL, formatSocketAddress(server.address));
       try {
-        const cases = await runH2spec(part, plain.address.port);
+        const { port } = plain.address;
+        const cases = await runH2spec(part, port);
         assert.ok(cases.length > 5, `only ${cases.length} cases ran`);
-        const failed = cases.filter(({ failure }) => failure !== undefined);
-        const unexpected = failed.filter(({ id }) => EXPECTED_FAILURES[id] === undefined);
-        assert.deepEqual(unexpected, []);
+        let failed = unexpectedFailures(cases);
+        for (let attempt = 0; attempt < RACE_ATTEMPTS && failed.length > 0; attempt++) {
+          failed = await repeatRaces(failed, port);
+        }
+        assert.deepEqual(failed, []);
       } finally {
         await plain.stop();
         await server.stop();
@@ -74,8 +77,28 @@ for (const part of ['generic', 'http2', 'hpack']) {
 }
 
 interface ConformanceCase {
+  readonly section: string;
+  /** Section and description. */
   readonly id: string;
   readonly failure: string | undefined;
+}
+
+/** What h2spec sees when the refusal of its GET was faster than the frame the case is about. */
+const REFUSAL = /HEADERS Frame \(length:1, flags:0x05, stream_id:[0-9]+\)$/;
+const RACE_ATTEMPTS = 5;
+
+function unexpectedFailures(cases: readonly ConformanceCase[]): ConformanceCase[] {
+  return cases.filter(({ id, failure }) => failure !== undefined && EXPECTED_FAILURES[id] === undefined);
+}
+
+/** Runs the sections of lost races again; what failed otherwise, or fails again, is returned. */
+async function repeatRaces(failed: readonly ConformanceCase[], port: number): Promise<ConformanceCase[]> {
+  const races = failed.filter(({ failure }) => REFUSAL.test(failure ?? ''));
+  const sections = new Set(races.map(({ section }) => section));
+  const again: ConformanceCase[] = [];
+  for (const section of sections) again.push(...unexpectedFailures(await runH2spec(section, port)));
+  const still = again.filter(({ id }) => races.some((race) => race.id === id));
+  return [...failed.filter((one) => !races.includes(one)), ...still];
 }
 
 /** Runs one part and reads its JUnit report; the exit code only repeats what the report says. */
@@ -94,6 +117,7 @@ async function runH2spec(part: string, port: number): Promise<ConformanceCase[]>
 function readReport(xml: string): ConformanceCase[] {
   const cases = xml.matchAll(/<testcase package="([^"]*)" classname="([^"]*)"[^>]*>([\s\S]*?)<\/testcase>/g);
   return [...cases].map(([, section, description, body = '']) => ({
+    section: section ?? '',
     id: `${section} ${description}`,
     failure: /<(?:failure|error)[^>]*>([\s\S]*?)<\//.exec(body)?.[1],
   }));

@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   control: ['core', 'api'],
   cli: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'sandbox'],
   sandbox: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli'],
-  bench: ['core', 'api', 'reactor', 'hbone', 'agent', 'control'],
+  bench: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'test'],
   scripts: ['core', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'bench', 'sandbox'],
   test: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'sandbox', 'bench', 'scripts'],
 };
@@ -34,7 +34,12 @@ const IMPURE_NAMES =
 const LONGEST_FILE = 400;
 const LONGEST_TEST = 600;
 /** Longer files, each with the reason why it stays one. */
-const LONG_FILES: Readonly<Record<string, string>> = {};
+const LONG_FILES: Readonly<Record<string, string>> = {
+  'reactor/http2/session.ts':
+    'all states and duties of one HTTP/2 session; splitting them would hide who may call whom',
+  'reactor/sys/nghttp2.ts': 'every call into the engine, so that its lifetime rules are seen together',
+  'reactor/tls/connection.ts': 'one TLS connection: handshake, both directions and closing share their state',
+};
 
 const sources = readSources();
 
@@ -55,8 +60,8 @@ describe('imports', () => {
     assert.deepEqual(wrong.map(describeEdge), []);
   });
 
-  test('the system call layer is imported by the reactor only, and by tests about it', () => {
-    const allowed = /^(reactor|test\/[a-z]+\/reactor|test\/support|scripts|bench)\b/;
+  test('the system call layer is imported by the reactor only, and by tests', () => {
+    const allowed = /^(reactor|test|scripts|bench)\//;
     const wrong = edges().filter(({ from, to }) => to.startsWith('reactor/sys/') && !allowed.test(from.path));
     assert.deepEqual(wrong.map(describeEdge), []);
   });
