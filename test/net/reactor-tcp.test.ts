@@ -1,10 +1,23 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { type AddressInfo, createServer, connect as nodeConnect } from 'node:net';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { AmbitError } from '../../core/errors.ts';
 import { getIp } from '../../core/ip.ts';
 import { Arena } from '../../reactor/arena.ts';
 import { READABLE, WOULD_BLOCK, WRITABLE } from '../../reactor/byte-channel.ts';
+import {
+  SO_KEEPALIVE,
+  SOL_SOCKET,
+  SOL_TCP,
+  TCP_KEEPCNT,
+  TCP_KEEPIDLE,
+  TCP_KEEPINTVL,
+  TCP_NODELAY,
+} from '../../reactor/sys/libc.ts';
+import { readOption } from '../../reactor/sys/socket-options.ts';
 import { connectTcp } from '../../reactor/tcp-connect.ts';
 import { listenTcp } from '../../reactor/tcp-listen.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
@@ -308,4 +321,32 @@ test('wrong use throws and leaves the process whole', () =>
       () => listenTcp(loop, { port: 0, ip: getIp('192.0.2.1') }, () => {}),
       (error) => error instanceof AmbitError && error.code === 'SYSTEM_CALL' && error.errno === 99,
     );
+  }));
+
+test('out of descriptors, a listener waits instead of spinning and accepts when there are some again', async () => {
+  const program = fileURLToPath(new URL('../support/exhausted-listener.ts', import.meta.url));
+  const { stdout } = await promisify(execFile)(
+    'sh',
+    ['-c', 'ulimit -n 64; exec "$0" "$1"', process.execPath, program],
+    {
+      timeout: 10_000,
+    },
+  );
+  const turns = Number(/^turns=([0-9]+) accepted$/m.exec(stdout)?.[1]);
+  assert.ok(turns > 0 && turns < 30, `output: ${stdout}`);
+});
+
+test('keep-alive of 180 s, 180 s and 9 probes is set on accepted and on connected sockets', () =>
+  withLoop(async (loop) => {
+    const { listener, address, accepted } = listening(loop, { keepAlive: true });
+    const client = await connected(loop, { to: address, keepAlive: true });
+    const server = await accepted();
+    for (const socket of [client, server]) {
+      const values = [TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_NODELAY].map((option) =>
+        readOption(socket.fd, SOL_TCP, option),
+      );
+      assert.deepEqual([readOption(socket.fd, SOL_SOCKET, SO_KEEPALIVE), ...values], [1, 180, 180, 9, 1]);
+      socket.close();
+    }
+    listener.close();
   }));
