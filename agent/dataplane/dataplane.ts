@@ -11,15 +11,21 @@ import type { SpiffeId } from '../../core/spiffe.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceFeed } from '../state/resource-feed.ts';
+import { mergeMetrics } from './merge-metrics.ts';
 import type { FromWorker, LiveConnectionView, MessageProblem, ToWorker, WorkerMetrics } from './messages.ts';
 import type { EnrolledPod, PodCapture } from './pod-capture.ts';
+import { WorkerAnswers } from './worker-answers.ts';
 import { type WorkerEvents, WorkerHandle } from './worker-handle.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
 const log = logger('dataplane');
 
-/** Opening listeners takes milliseconds; this bounds a worker that hangs. */
-const LISTEN_TIMEOUT_MS = 10_000;
+/** Listeners open and close in milliseconds; this bounds a worker that hangs. */
+const ANSWER_TIMEOUT_MS = 10_000;
+const START_TIMEOUT_MS = 60_000;
+/** Keys of waits that are not about a pod; no uid looks like them. */
+const READY = '\u0000ready';
+const DRAINED = '\u0000drained';
 const TICKET_KEY_BYTES = 80;
 /** A worker whose loop hangs is noticed after MAX_SILENCE intervals. */
 const WATCH_INTERVAL_MS = 5000;
@@ -42,12 +48,6 @@ interface CapturedPod {
   readonly netns: NetworkNamespace;
 }
 
-/** Workers that have not answered yet, and what to do when all have or one refused. */
-interface Pending {
-  readonly waiting: Set<number>;
-  readonly settle: (problem: MessageProblem | undefined) => void;
-}
-
 export class Dataplane implements PodCapture, WorkerEvents {
   readonly #options: DataplaneOptions;
   readonly #workers: WorkerHandle[] = [];
@@ -57,10 +57,14 @@ export class Dataplane implements PodCapture, WorkerEvents {
   readonly #watchdog: NodeJS.Timeout;
   /** Questions a worker left unanswered in a row, by index. */
   readonly #silence: number[] = [];
-  readonly #listening = new Map<string, Pending>();
-  readonly #leaving = new Map<string, Pending>();
+  /** Keys: READY, and the uid of a pod that is to be listened for; a replacement answers for its predecessor. */
+  readonly #arrivals = new WorkerAnswers();
+  /** Keys: DRAINED, and the uid of a pod that is to be let go; a dead worker has done both. */
+  readonly #departures = new WorkerAnswers();
   readonly #ticketKeys = randomBytes(TICKET_KEY_BYTES);
-  #drained: Pending | undefined;
+  /** By worker: the last answer, and what its dead predecessors had counted. */
+  readonly #lastMetrics = new Map<number, WorkerMetrics>();
+  readonly #former = new Map<number, WorkerMetrics>();
   #cut = 0;
   #restarts = 0;
   readonly #backoff = new Backoff(RESTART_BACKOFF);
@@ -69,22 +73,17 @@ export class Dataplane implements PodCapture, WorkerEvents {
   #podsStarted = 0;
   #podsStopped = 0;
   readonly #ready: Promise<void>;
-  readonly #unready: Pending;
+  #isReady = false;
 
   constructor(options: DataplaneOptions) {
     this.#options = options;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#ready = promise;
-    // Nobody may be waiting when the data plane is stopped during the start.
-    promise.catch(() => undefined);
-    this.#unready = {
-      waiting: new Set(Array.from({ length: options.workers }, (_, index) => index)),
-      settle: (problem) => (problem === undefined ? resolve() : reject(toError(problem))),
-    };
     for (let index = 0; index < options.workers; index++) this.#startWorker(index);
     this.#watchdog = setInterval(() => void this.#watch(), WATCH_INTERVAL_MS);
     this.#watchdog.unref();
     this.#unsubscribe = options.feed.subscribe((update) => this.#broadcast({ kind: 'resources', update }));
+    this.#ready = this.#awaitStart();
+    // Nobody may be waiting when the data plane is stopped during the start.
+    this.#ready.catch(() => undefined);
   }
 
   /** Resolves when every worker's loop runs; rejects when one cannot even start. */
@@ -111,9 +110,9 @@ export class Dataplane implements PodCapture, WorkerEvents {
       await this.removePod(pod.uid);
     }
     this.#pods.set(pod.uid, { pod, netns });
-    // A worker that is being replaced answers when its successor listens.
-    const all = new Set(this.#workers.map((worker) => worker.index));
-    const problem = await this.#everyWorker(this.#listening, pod.uid, { kind: 'pod', pod, netnsFd: netns.fd }, all);
+    const answers = this.#arrivals.expect(pod.uid, this.#workers.keys(), ANSWER_TIMEOUT_MS);
+    this.#broadcast({ kind: 'pod', pod, netnsFd: netns.fd });
+    const problem = await answers;
     if (problem === undefined) {
       this.#podsStarted++;
       return;
@@ -126,7 +125,9 @@ export class Dataplane implements PodCapture, WorkerEvents {
     const known = this.#pods.get(uid);
     if (known === undefined) return;
     this.#pods.delete(uid);
-    await this.#everyWorker(this.#leaving, uid, { kind: 'podRemoved', uid }, this.#living());
+    const answers = this.#departures.expect(uid, this.#living(), ANSWER_TIMEOUT_MS);
+    this.#broadcast({ kind: 'podRemoved', uid });
+    await answers;
     known.netns.close();
     this.#podsStopped++;
   }
@@ -150,7 +151,13 @@ export class Dataplane implements PodCapture, WorkerEvents {
 
   async collect(): Promise<WorkerMetrics[]> {
     const answers = await Promise.all(this.#workers.map((worker) => worker.collect()));
-    return answers.filter((answer) => answer !== undefined);
+    return answers.flatMap((answer) => {
+      if (answer === undefined) return [];
+      const former = this.#former.get(answer.worker);
+      const metrics = former === undefined ? answer : mergeMetrics(former, answer);
+      this.#lastMetrics.set(answer.worker, metrics);
+      return [metrics];
+    });
   }
 
   async connections(): Promise<LiveConnectionView[]> {
@@ -161,19 +168,9 @@ export class Dataplane implements PodCapture, WorkerEvents {
   async drain(graceMs: number): Promise<number> {
     this.#stopping = true;
     this.#cut = 0;
-    await new Promise<void>((resolve) => {
-      const overdue = setTimeout(resolve, graceMs + LISTEN_TIMEOUT_MS);
-      const drained: Pending = {
-        waiting: this.#living(),
-        settle: () => {
-          clearTimeout(overdue);
-          resolve();
-        },
-      };
-      this.#drained = drained;
-      if (drained.waiting.size === 0) drained.settle(undefined);
-      this.#broadcast({ kind: 'drain', graceMs });
-    });
+    const answers = this.#departures.expect(DRAINED, this.#living(), graceMs + ANSWER_TIMEOUT_MS);
+    this.#broadcast({ kind: 'drain', graceMs });
+    await answers;
     return this.#cut;
   }
 
@@ -195,20 +192,20 @@ export class Dataplane implements PodCapture, WorkerEvents {
   onMessage(worker: WorkerHandle, message: FromWorker): void {
     switch (message.kind) {
       case 'ready':
-        answered(this.#unready, worker.index, undefined);
+        this.#arrivals.answer(READY, worker.index);
         return;
       case 'podListening':
-        this.#answeredFor(this.#listening, message.uid, worker.index, message.problem);
+        this.#arrivals.answer(message.uid, worker.index, message.problem);
         return;
       case 'podGone':
-        this.#answeredFor(this.#leaving, message.uid, worker.index, undefined);
+        this.#departures.answer(message.uid, worker.index);
         return;
       case 'needIdentity':
         this.#options.onNeedIdentity(message.identity);
         return;
       case 'drained':
         this.#cut += message.cut;
-        if (this.#drained !== undefined) answered(this.#drained, worker.index, undefined);
+        this.#departures.answer(DRAINED, worker.index);
         return;
       default:
         // Answers to questions end in the handle.
@@ -218,12 +215,11 @@ export class Dataplane implements PodCapture, WorkerEvents {
 
   onDied(worker: WorkerHandle, error: Error | undefined): void {
     log.error({ worker: worker.index, err: error }, 'a data plane worker died and is replaced');
-    if (this.#unready.waiting.has(worker.index)) {
-      const detail = `a data plane worker cannot start: ${error?.message ?? 'it ended'}`;
-      this.#unready.settle({ code: 'WORKER', detail });
-    }
-    for (const [uid] of this.#leaving) this.#answeredFor(this.#leaving, uid, worker.index, undefined);
-    if (this.#drained !== undefined) answered(this.#drained, worker.index, undefined);
+    const detail = `a data plane worker cannot start: ${error?.message ?? 'it ended'}`;
+    if (!this.#isReady) this.#arrivals.answer(READY, worker.index, { code: 'WORKER', detail });
+    this.#departures.answerAll(worker.index);
+    const counted = this.#lastMetrics.get(worker.index);
+    if (counted !== undefined) this.#former.set(worker.index, counted);
     if (this.#stopping) return;
     this.#restarts++;
     if (performance.now() - this.#lastDeathMs > STABLE_AFTER_MS) this.#backoff.reset();
@@ -258,48 +254,19 @@ export class Dataplane implements PodCapture, WorkerEvents {
     }
   }
 
-  #living(): Set<number> {
-    return new Set(this.#workers.filter((worker) => !worker.gone).map((worker) => worker.index));
+  async #awaitStart(): Promise<void> {
+    const problem = await this.#arrivals.expect(READY, this.#workers.keys(), START_TIMEOUT_MS);
+    this.#isReady = true;
+    if (problem !== undefined) throw toError(problem);
+  }
+
+  #living(): number[] {
+    return this.#workers.filter((worker) => !worker.gone).map((worker) => worker.index);
   }
 
   #broadcast(message: ToWorker): void {
     for (const worker of this.#workers) worker.send(message);
   }
-
-  async #everyWorker(
-    pending: Map<string, Pending>,
-    uid: string,
-    message: ToWorker,
-    waiting: Set<number>,
-  ): Promise<MessageProblem | undefined> {
-    if (waiting.size === 0) return undefined;
-    const problem = await new Promise<MessageProblem | undefined>((resolve) => {
-      const overdue = setTimeout(resolve, LISTEN_TIMEOUT_MS, {
-        code: 'SYSTEM_CALL',
-        detail: 'a data plane worker did not answer',
-      });
-      pending.set(uid, {
-        waiting,
-        settle: (found) => {
-          clearTimeout(overdue);
-          resolve(found);
-        },
-      });
-      this.#broadcast(message);
-    });
-    pending.delete(uid);
-    return problem;
-  }
-
-  #answeredFor(pending: Map<string, Pending>, uid: string, index: number, problem: MessageProblem | undefined): void {
-    const entry = pending.get(uid);
-    if (entry !== undefined) answered(entry, index, problem);
-  }
-}
-
-function answered(pending: Pending, index: number, problem: MessageProblem | undefined): void {
-  pending.waiting.delete(index);
-  if (problem !== undefined || pending.waiting.size === 0) pending.settle(problem);
 }
 
 function isSameNamespace(a: NetworkNamespace, b: NetworkNamespace): boolean {

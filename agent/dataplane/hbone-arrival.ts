@@ -7,7 +7,7 @@ import { AmbitError } from '../../core/errors.ts';
 import type { ChannelOwner } from '../../reactor/byte-channel.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
 import type { LocalPod } from './local-pod.ts';
-import type { Wait, Waiting } from './wait-queue.ts';
+import { identityKey, type Wait, type Waiting } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 export class HboneArrival implements ChannelOwner, Waiting {
@@ -31,7 +31,7 @@ export class HboneArrival implements ChannelOwner, Waiting {
   }
 
   #waitForCertificate(): void {
-    this.#wait = this.#worker.waits.add(`identity ${this.#pod.identity}`, this, this.#deadlineMs);
+    this.#wait = this.#worker.waits.add(identityKey(this.#pod.identity), this, this.#deadlineMs);
   }
 
   onAwaited(): void {

@@ -22,7 +22,7 @@ import { formatBaggage, parseBaggage, parseForwardedHost } from './baggage.ts';
 import type { ConnectionRecord, Cuttable } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
 import { writeProxyHeader } from './proxy-protocol.ts';
-import type { Wait, Waiting } from './wait-queue.ts';
+import { type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 type DialDecision = InboundDecision & { readonly kind: 'dial' };
@@ -53,7 +53,7 @@ export class InboundConnection implements ConnectHandler, Waiting, Cuttable {
   #route(): void {
     const local = this.#pod.findWorkload();
     if (local === undefined) {
-      this.#wait = this.#worker.waits.add(`workload ${this.#pod.pod.uid}`, this);
+      this.#wait = this.#worker.waits.add(workloadKey(this.#pod.pod.uid), this);
       return;
     }
     const { authority, headers, local: dialed } = this.#request;
@@ -138,7 +138,8 @@ export class InboundConnection implements ConnectHandler, Waiting, Cuttable {
 
   onAwaited(): void {
     this.#wait = undefined;
-    if (!this.#ended) this.#route();
+    if (this.#pod.gone) this.#refuse(503, new AmbitError('DRAINED', 'the pod was removed'));
+    else if (!this.#ended) this.#route();
   }
 
   onGivenUp(): void {

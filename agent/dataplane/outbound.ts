@@ -22,7 +22,7 @@ import { formatBaggage, formatForwarded, newTraceparent } from './baggage.ts';
 import type { ConnectionRecord, Cuttable, RecordFacts } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
 import { openSameNodeArrival, type SameNodeArrival } from './same-node.ts';
-import type { Wait, Waiting } from './wait-queue.ts';
+import { identityKey, type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 type TunnelDecision = OutboundDecision & { readonly kind: 'tunnel' };
@@ -68,7 +68,7 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
   #route(): void {
     const source = this.#pod.findWorkload();
     if (source === undefined) {
-      this.#waitFor(`workload ${this.#pod.pod.uid}`);
+      this.#waitFor(workloadKey(this.#pod.pod.uid));
       return;
     }
     const { state, routeSettings } = this.#worker;
@@ -95,7 +95,7 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
   #openTunnel(source: Workload, decision: TunnelDecision): void {
     const { identities, pool } = this.#worker;
     if (!identities.isReady(source.identity)) {
-      this.#waitFor(`identity ${source.identity}`);
+      this.#waitFor(identityKey(source.identity));
       return;
     }
     this.#open({
@@ -214,7 +214,8 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
 
   onAwaited(): void {
     this.#wait = undefined;
-    if (!this.#ended) this.#route();
+    if (this.#pod.gone) this.#refuse(new AmbitError('DRAINED', 'the pod was removed'));
+    else if (!this.#ended) this.#route();
   }
 
   onGivenUp(): void {

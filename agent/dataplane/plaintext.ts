@@ -19,7 +19,7 @@ import { guessInboundService } from '../route/inbound.ts';
 import type { Workload } from '../state/workload.ts';
 import type { ConnectionRecord, Cuttable } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
-import type { Wait, Waiting } from './wait-queue.ts';
+import { type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waiting, Cuttable {
@@ -58,7 +58,7 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
   #route(): void {
     const local = this.#pod.findWorkload();
     if (local === undefined) {
-      this.#wait = this.#worker.waits.add(`workload ${this.#pod.pod.uid}`, this);
+      this.#wait = this.#worker.waits.add(workloadKey(this.#pod.pod.uid), this);
       return;
     }
     this.#dial(local);
@@ -113,7 +113,8 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
 
   onAwaited(): void {
     this.#wait = undefined;
-    if (!this.#ended) this.#route();
+    if (this.#pod.gone) this.cut(new AmbitError('DRAINED', 'the pod was removed'));
+    else if (!this.#ended) this.#route();
   }
 
   onGivenUp(): void {

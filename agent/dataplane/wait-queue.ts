@@ -2,7 +2,18 @@
  * Connections that wait, for a bounded time, for something the main thread will announce: a pod's workload or an
  * identity's certificate. Bounded in number too: beyond it a connection is refused at once.
  */
+import type { SpiffeId } from '../../core/spiffe.ts';
 import type { EventLoop, Timer } from '../../reactor/loop.ts';
+
+/** For the announcement of a pod, by `EnrolledPod.uid`. */
+export function workloadKey(podUid: string): string {
+  return `workload ${podUid}`;
+}
+
+/** For a certificate. */
+export function identityKey(identity: SpiffeId): string {
+  return `identity ${identity}`;
+}
 
 export interface Waiting {
   /** What it waits for has happened (or something near it): look again. */

@@ -22,6 +22,6 @@ export interface WorkerContext {
   readonly pool: TunnelPool;
   readonly server: HboneServer<LocalPod>;
   readonly recorder: Recorder;
-  /** Keys: `workload <pod uid>` and `identity <spiffe id>`. */
+  /** Keys by `workloadKey` and `identityKey`. */
   readonly waits: WaitQueue;
 }

@@ -21,7 +21,7 @@ import { closeListeners, openListeners } from './pod-listeners.ts';
 import { PodTable } from './pod-table.ts';
 import { PolicyRecheck } from './policy-recheck.ts';
 import { Recorder } from './recorder.ts';
-import { WaitQueue } from './wait-queue.ts';
+import { identityKey, WaitQueue, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 import { workerGauges } from './worker-gauges.ts';
 
@@ -119,7 +119,7 @@ class DataplaneWorker {
       case 'identity':
         identities.put(message.identity, message.material);
         this.#context.pool.drainIdentity(message.identity);
-        waits.wake(`identity ${message.identity}`);
+        waits.wake(identityKey(message.identity));
         return;
       case 'identityGone':
         identities.remove(message.identity, message.detail);
@@ -185,13 +185,15 @@ class DataplaneWorker {
   }
 
   #closePod(uid: string, reason: string): void {
-    const { pods, recorder, server, pool } = this.#context;
+    const { pods, recorder, server, pool, waits } = this.#context;
     const pod = pods.find(uid);
     if (pod === undefined) return;
     pod.gone = true;
     closeListeners(pod);
     pods.remove(uid);
     for (const record of recorder.liveOf(pod)) record.owner.cut(new AmbitError('DRAINED', reason));
+    waits.wake(workloadKey(uid));
+    waits.wake(identityKey(pod.identity));
     server.close(pod);
     pool.drainIdentity(pod.identity);
     pod.netns.close();
@@ -202,7 +204,7 @@ class DataplaneWorker {
     const { changed } = state.apply(update);
     if (!changed) return;
     for (const pod of pods.all()) {
-      if (pod.findWorkload() !== undefined) waits.wake(`workload ${pod.pod.uid}`);
+      if (pod.findWorkload() !== undefined) waits.wake(workloadKey(pod.pod.uid));
     }
     this.#recheck.schedule();
   }
