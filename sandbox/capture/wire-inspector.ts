@@ -142,7 +142,7 @@ function summarise(connection: Connection): WireConnection {
     serverPort: connection.serverPort,
     verdict: directions.length === 0 ? 'silent' : plain === undefined ? 'tls' : 'plaintext',
     bytes: directions.reduce((sum, direction) => sum + direction.bytes, 0),
-    gaps: directions.some((direction) => direction.early.length > 0),
+    gaps: [...connection.directions.values()].some((direction) => direction.early.length > 0),
     sample: plain?.sample ?? '',
   };
 }

@@ -33,10 +33,10 @@ export async function startWireCheck(): Promise<{ readonly check: Check; stop():
     expect(tunnels.length > 0, 'tunnels were seen');
     expect(report.notFollowed === 0, `${report.notFollowed} connections could not be followed`);
     expect(capture.dropped === 0, `the capture is whole; ${capture.dropped} packets are missing`);
-    const torn = tunnels.find((tunnel) => tunnel.gaps);
+    const torn = ofEnrolled.find((connection) => connection.gaps);
     expect(
       torn === undefined,
-      `every tunnel was seen from end to end; bytes of ${torn?.client} > ${torn?.server} are missing`,
+      `every connection was seen from end to end; bytes of ${torn?.client} > ${torn?.server} are missing`,
     );
     const leaked = report.words.filter((word) => word.startsWith(ENROLLED_WORD));
     expect(leaked.length === 0, `no word of an enrolled pod is readable: ${leaked.join('; ')}`);
