@@ -25,7 +25,7 @@ export interface BodyEnd {
   onClosed(error: AmbitError | undefined): void;
 }
 
-/** Who waits for the answer of a request, until a `BodyEnd` is attached. */
+/** Who waits for the answer of a request. */
 export interface ResponseHandler {
   /** The final response. `endStream`: it has no body. */
   onResponse(headers: ReceivedHeaders, endStream: boolean): void;
@@ -147,7 +147,6 @@ export class Http2Stream {
     if (this.#end !== undefined) throw new AmbitError('USAGE', 'the stream has an end attached already');
     this.#assertOpen();
     this.#end = end;
-    this.#waiter = undefined;
     this.onAbandoned = undefined;
     this.resumeSending();
     this.resumeReceiving();
@@ -194,6 +193,7 @@ export class Http2Stream {
   handleResponse(headers: ReceivedHeaders, endStream: boolean): void {
     this.answered = true;
     this.peerHeaders = headers;
+    // Stays, to hear of an end that comes before `attach`.
     this.#waiter?.onResponse(headers, endStream);
   }
 

@@ -1,7 +1,7 @@
 /**
  * One HTTP/2 session of the nghttp2 inside Node, without pointers in its interface: bytes are named by arena, offset and
  * length; events go to an `EngineHandler`. The engine does header compression, stream states and control frames; the session
- * above it moves DATA payload itself (docs/decisions) and tells the engine where a body ends.
+ * above it moves DATA payload itself (docs/decisions/0020) and tells the engine where a body ends.
  *
  * Invariants: callbacks happen only inside `receive` and `send`. `free` inside a callback takes effect when the outermost
  * of these returns (the engine must not be deleted under its own feet). An exception in a handler never crosses C: it is
