@@ -12,6 +12,7 @@ export class TwoNodes implements AsyncDisposable {
   readonly neighbour: TestPod;
   readonly server: TestPod;
   readonly second: TestPod;
+  readonly authority = createAuthority();
   #agents: TestDataplane[] = [];
 
   constructor() {
@@ -26,7 +27,7 @@ export class TwoNodes implements AsyncDisposable {
     options: Partial<TestDataplaneOptions> = {},
   ): Promise<{ mesh: TwoNodes; near: TestDataplane; far: TestDataplane }> {
     const mesh = new TwoNodes();
-    const authority = createAuthority();
+    const { authority } = mesh;
     const near = await TestDataplane.start({ ...options, node: 'node1', authority });
     const far = await TestDataplane.start({ ...options, node: 'node2', authority });
     mesh.#agents = [near, far];
