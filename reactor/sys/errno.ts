@@ -23,12 +23,10 @@ export const ENFILE = 23;
 export const EMFILE = 24;
 export const EPIPE = 32;
 export const EPROTO = 71;
-export const ENOPROTOOPT = 92;
 export const EAFNOSUPPORT = 97;
 export const EADDRNOTAVAIL = 99;
 export const ECONNRESET = 104;
 export const ENOBUFS = 105;
-export const ETIMEDOUT = 110;
 export const EINPROGRESS = 115;
 
 /** Result of a hot call that failed: `-errno`; an interrupted call counts as one that would block. */

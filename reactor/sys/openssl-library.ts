@@ -122,7 +122,6 @@ export const ssl = {
   OPENSSL_sk_value: native<(stack: Pointer, index: number) => Pointer>('uintptr_t OPENSSL_sk_value(uintptr_t, int)'),
   // Errors.
   ERR_get_error: native<() => number>('ulong ERR_get_error()'),
-  ERR_clear_error: native<() => void>('void ERR_clear_error()'),
   ERR_reason_error_string: native<(code: number) => string | null>('const char *ERR_reason_error_string(ulong)'),
   X509_verify_cert_error_string: native<(code: number) => string | null>(
     'const char *X509_verify_cert_error_string(long)',
@@ -132,7 +131,6 @@ export const ssl = {
 export const SSL_ERROR_SSL = 1;
 export const SSL_ERROR_WANT_READ = 2;
 export const SSL_ERROR_WANT_WRITE = 3;
-export const SSL_ERROR_SYSCALL = 5;
 export const SSL_ERROR_ZERO_RETURN = 6;
 
 /** Modes: writes may be partial, may be repeated from another address, and idle buffers are given back. */

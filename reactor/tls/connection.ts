@@ -13,22 +13,16 @@ import { AmbitError } from '../../core/errors.ts';
 import { Arena } from '../arena.ts';
 import { type ByteChannel, type ChannelOwner, NO_OWNER, READABLE, WOULD_BLOCK, WRITABLE } from '../byte-channel.ts';
 import type { EventLoop, LoopOwned, Timer, TurnTask } from '../loop.ts';
-import { EAGAIN, ECONNRESET, EPIPE, EPROTO, errno, errnoName } from '../sys/errno.ts';
+import { EPIPE, errnoName } from '../sys/errno.ts';
 import { forgetSessions, takeSessions } from '../sys/openssl-callbacks.ts';
-import { drainErrors, verifyReason } from '../sys/openssl-errors.ts';
-import {
-  SSL_ERROR_SSL,
-  SSL_ERROR_SYSCALL,
-  SSL_ERROR_WANT_READ,
-  SSL_ERROR_WANT_WRITE,
-  SSL_ERROR_ZERO_RETURN,
-  ssl,
-} from '../sys/openssl-library.ts';
+import { drainErrors } from '../sys/openssl-errors.ts';
+import { SSL_ERROR_WANT_WRITE, ssl } from '../sys/openssl-library.ts';
 import { unacknowledgedBytes } from '../sys/socket-options.ts';
 import type { TcpSocket } from '../tcp-socket.ts';
 import { BulkOutput } from './bulk-output.ts';
 import type { TlsContext } from './context.ts';
 import * as facts from './facts.ts';
+import { ENDED, outcomeOf, outcomeReason, WANTS_READ, WANTS_WRITE } from './outcome.ts';
 import { RECORD_BYTES } from './record.ts';
 import type { TlsSession } from './session.ts';
 
@@ -42,7 +36,6 @@ export interface TlsHandshake {
   readonly resume?: TlsSession;
 }
 
-const EOF_REASON = 'unexpected eof while reading';
 /** How long a closed connection may still try to send what it had accepted. */
 const LINGER_MS = 5000;
 const NOT_ENDED = 1;
@@ -86,6 +79,8 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
   #bulk: BulkOutput | undefined = undefined;
   /** A read waits until an answer to a key update can be written. */
   #readWaitsToWrite = false;
+  /** A ticket that OpenSSL met while reading; told after the read, because the owner may close the connection. */
+  #newSession: TlsSession | undefined = undefined;
   #shutdownWanted = false;
   #shutdownSent = false;
   /** Set while lingering after `close`. */
@@ -105,7 +100,9 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
     }
     if (context.role === 'client') {
       ssl.SSL_set_connect_state(this.#ssl);
-      takeSessions(this.#ssl, (session) => this.onSession?.(facts.encodeSession(session, context.scope)));
+      takeSessions(this.#ssl, (session) => {
+        this.#newSession = facts.encodeSession(session, context.scope);
+      });
       if (handshake.resume !== undefined) facts.offerSession(this.#ssl, handshake.resume, context.scope);
     } else ssl.SSL_set_accept_state(this.#ssl);
     this.#timer = loop.setTimer(handshake.timeoutMs, () =>
@@ -130,24 +127,9 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
     if (length < 1) throw new AmbitError('USAGE', 'a read needs room for at least one byte');
     if (this.#readEnd !== NOT_ENDED) return this.#readEnd;
     if (this.#dry && (this.#interest & READABLE) !== 0) return WOULD_BLOCK;
-    let total = 0;
-    while (total < length) {
-      const count = ssl.SSL_read(pointer, address + total, length - total);
-      if (count <= 0) {
-        const result = this.#failed(count, READABLE);
-        this.#drained = result === WOULD_BLOCK || total === 0;
-        if (result === WOULD_BLOCK) this.#dry = true;
-        else this.#readEnd = result;
-        return total > 0 ? total : result;
-      }
-      total += count;
-      this.#drained = ssl.SSL_has_pending(pointer) === 0;
-      if (this.#drained) {
-        this.#dry = true;
-        break;
-      }
-    }
-    return total;
+    const result = this.#readRecords(pointer, address, length);
+    if (this.#newSession !== undefined) this.#tellSession(this.#newSession);
+    return result;
   }
 
   write(arena: Arena, offset: number, length: number): number {
@@ -244,7 +226,8 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
 
   /** For the socket below. */
   onBroken(number: number): void {
-    if (this.#handshake !== undefined) this.#failHandshake(this.#brokenHandshake(number));
+    if (this.#handshake !== undefined)
+      this.#failHandshake(new AmbitError('TLS_HANDSHAKE', errnoName(number), { errno: number }));
     else if (this.#lingering !== undefined) this.abort();
     else this.owner.onBroken(number);
   }
@@ -259,6 +242,32 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
   runAtTurnEnd(): void {
     this.#repeatQueued = false;
     if (this.#ssl !== 0 && !this.#drained && (this.#interest & READABLE) !== 0) this.#deliver();
+  }
+
+  #readRecords(pointer: number, address: number, length: number): number {
+    let total = 0;
+    while (total < length) {
+      const count = ssl.SSL_read(pointer, address + total, length - total);
+      if (count <= 0) {
+        const result = this.#failed(count, READABLE);
+        this.#drained = result === WOULD_BLOCK || total === 0;
+        if (result === WOULD_BLOCK) this.#dry = true;
+        else this.#readEnd = result;
+        return total > 0 ? total : result;
+      }
+      total += count;
+      this.#drained = ssl.SSL_has_pending(pointer) === 0;
+      if (this.#drained) {
+        this.#dry = true;
+        break;
+      }
+    }
+    return total;
+  }
+
+  #tellSession(session: TlsSession): void {
+    this.#newSession = undefined;
+    this.onSession?.(session);
   }
 
   /** Sends what OpenSSL itself has to send. False when the owner cannot write yet, or is gone. */
@@ -331,11 +340,11 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
       this.#becomeSecure(handshake);
       return;
     }
-    const number = errno();
-    const kind = ssl.SSL_get_error(this.#ssl, result);
-    if (kind === SSL_ERROR_WANT_READ) this.tcp.setInterest(READABLE);
-    else if (kind === SSL_ERROR_WANT_WRITE) this.tcp.setInterest(READABLE | WRITABLE);
-    else this.#failHandshake(this.#brokenHandshake(kind === SSL_ERROR_SYSCALL ? number : 0));
+    const outcome = outcomeOf(this.#ssl, result);
+    if (outcome === WANTS_READ) this.tcp.setInterest(READABLE);
+    else if (outcome === WANTS_WRITE) this.tcp.setInterest(READABLE | WRITABLE);
+    else if (outcome === ENDED) this.#failHandshake(new AmbitError('TLS_HANDSHAKE', 'the peer closed the connection'));
+    else this.#failHandshake(new AmbitError('TLS_HANDSHAKE', outcomeReason, { errno: -outcome }));
   }
 
   #becomeSecure(handshake: TlsHandshake): void {
@@ -357,14 +366,6 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
     if (this.#shutdownWanted) this.#sendShutdown();
   }
 
-  #brokenHandshake(number: number): AmbitError {
-    const verification = verifyReason(ssl.SSL_get_verify_result(this.#ssl));
-    const reason = drainErrors();
-    const parts = [reason, reason.includes('verify failed') ? verification : undefined].filter(Boolean);
-    if (parts.length === 0) parts.push(number === 0 ? 'the peer closed the connection' : errnoName(number));
-    return new AmbitError('TLS_HANDSHAKE', parts.join(': '), number === 0 ? {} : { errno: number });
-  }
-
   #failHandshake(error: AmbitError): void {
     const handshake = this.#handshake;
     if (handshake === undefined) return;
@@ -375,36 +376,23 @@ export class TlsConnection implements ByteChannel, ChannelOwner, TurnTask, LoopO
     handshake.onHandshakeFailed(error);
   }
 
-  /** Classifies a failed SSL_read or SSL_write; `wanted` is what the owner waits for itself after WOULD_BLOCK. */
+  /** Result for the owner of a failed SSL_read or SSL_write; `wanted` is what the owner waits for itself after WOULD_BLOCK. */
   #failed(result: number, wanted: number): number {
-    const number = errno();
-    let kind = ssl.SSL_get_error(this.#ssl, result);
-    let reason = '';
-    if (kind === SSL_ERROR_SSL) {
-      // Asked again with the queue empty: had somebody else left an error there, this call would only have to wait.
-      reason = drainErrors();
-      const again = ssl.SSL_get_error(this.#ssl, result);
-      if (again === SSL_ERROR_WANT_READ || again === SSL_ERROR_WANT_WRITE) kind = again;
-    }
-    if (kind === SSL_ERROR_WANT_READ) {
+    const outcome = outcomeOf(this.#ssl, result);
+    if (outcome === WANTS_READ) {
       if (wanted === WRITABLE) this.#setOwnInterest(this.#ownInterest | READABLE);
       return WOULD_BLOCK;
     }
-    if (kind === SSL_ERROR_WANT_WRITE) {
+    if (outcome === WANTS_WRITE) {
       if (wanted === READABLE) {
         this.#readWaitsToWrite = true;
         this.#setOwnInterest(this.#ownInterest | WRITABLE);
       }
       return WOULD_BLOCK;
     }
-    if (kind === SSL_ERROR_ZERO_RETURN) return wanted === READABLE ? 0 : -EPIPE;
-    if (reason === EOF_REASON) {
-      // The peer ended TCP without close_notify: what is missing is unknown, so it counts as a reset.
-      this.failureReason = reason;
-      return -ECONNRESET;
-    }
-    this.failureReason = reason === '' ? errnoName(number) : reason;
-    return reason === '' && number !== EAGAIN && number !== 0 ? -number : -EPROTO;
+    if (outcome === ENDED) return wanted === READABLE ? 0 : -EPIPE;
+    this.failureReason = outcomeReason;
+    return outcome;
   }
 
   #writeMisuse(length: number): AmbitError {

@@ -1,5 +1,4 @@
 /** What a handshake established, read out of the native connection: protocol, group, certificates, sessions. */
-import { AmbitError } from '../../core/errors.ts';
 import { allocateBlock, blockFrom, copyFromNative } from '../sys/memory.ts';
 import { drainErrors } from '../sys/openssl-errors.ts';
 import { CTRL_NEGOTIATED_GROUP, ssl } from '../sys/openssl-library.ts';
@@ -53,10 +52,10 @@ export function peerCertificateExpired(pointer: number): boolean {
   return leaf === 0 || ssl.X509_cmp_current_time(ssl.X509_get0_notAfter(leaf)) <= 0;
 }
 
-/** A native session, copied out. */
-export function encodeSession(session: number, scope: string): TlsSession {
+/** A native session, copied out; undefined when it is larger than anybody would keep. Never throws: OpenSSL calls it. */
+export function encodeSession(session: number, scope: string): TlsSession | undefined {
   const length = ssl.i2d_SSL_SESSION(session, 0);
-  if (length <= 0 || length > MAX_SESSION_BYTES) throw new AmbitError('USAGE', `session of ${length} bytes`);
+  if (length <= 0 || length > MAX_SESSION_BYTES) return undefined;
   const encoded = allocateBlock(length);
   out.bytes.writeBigUInt64LE(BigInt(encoded.address), 0);
   ssl.i2d_SSL_SESSION(session, out.address);

@@ -6,7 +6,7 @@ import { createServer, connect as nodeConnect, type TLSSocket } from 'node:tls';
 import { AmbitError } from '../../core/errors.ts';
 import { getIp } from '../../core/ip.ts';
 import { Arena } from '../../reactor/arena.ts';
-import { WOULD_BLOCK } from '../../reactor/byte-channel.ts';
+import { READABLE, WOULD_BLOCK } from '../../reactor/byte-channel.ts';
 import type { EventLoop } from '../../reactor/loop.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
 import { TlsConnection } from '../../reactor/tls/connection.ts';
@@ -473,6 +473,49 @@ test('an innocent connection is untouched by failing ones on the same loop', () 
     assert.ok(got.bytes.equals(bytes));
     client.close();
     server.close();
+  }));
+
+test('a connection may be closed inside each of its callbacks', () =>
+  withLoop(async (loop) => {
+    const serverContext = context('server', SERVER, { ticketKeys: randomBytes(80) });
+    const clientContext = context('client', CLIENT);
+    const arena = new Arena(100);
+    for (const where of ['onSession', 'onReadable', 'onSecure']) {
+      const [a, b] = await socketPair(loop);
+      const done = deferred<void>(where);
+      const finish = (connection: TlsConnection) => {
+        connection.abort();
+        done.resolve();
+      };
+      const client: TlsConnection = new TlsConnection(loop, a, clientContext, {
+        timeoutMs: 5000,
+        onSecure() {
+          if (where === 'onSecure') return finish(client);
+          client.owner = {
+            onReadable() {
+              if (where === 'onReadable') return finish(client);
+              const count = client.read(arena, 0, 100);
+              assert.ok(client.closed || count === WOULD_BLOCK);
+            },
+            onWritable() {},
+            onBroken() {},
+          };
+          client.onSession = () => finish(client);
+          client.setInterest(READABLE);
+        },
+        onHandshakeFailed: done.reject,
+      });
+      const server = secure(loop, b, serverContext).then(
+        (connection) => connection.close(),
+        () => {},
+      );
+      await done.promise;
+      await server;
+      assert.ok(client.closed);
+    }
+    arena.free();
+    clientContext.free();
+    serverContext.free();
   }));
 
 test('wrong use of contexts and connections throws', () =>
