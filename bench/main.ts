@@ -13,6 +13,7 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createIdentities } from './identities.ts';
@@ -43,6 +44,8 @@ const { values: options } = parseArgs({
   allowNegative: true,
 });
 
+const SETTLE_MS = 5000;
+
 const startedAt = new Date().toISOString();
 const scratch = mkdtempSync(join(tmpdir(), 'ambit-bench-'));
 const cleanup: (() => Promise<void>)[] = [];
@@ -68,6 +71,8 @@ async function main(): Promise<void> {
   const measurements = chooseMeasurements();
   const targets: Target[] = [];
   for (const subject of subjects) targets.push(await startTarget(subject));
+  // Agents give back the memory of their start a little after it.
+  await delay(SETTLE_MS);
   const idle = new Map(targets.map((target) => [target.subject.name, memoryOf(target)]));
   for (let round = 1; round <= plan.rounds; round++) {
     for (const measurement of measurements) {

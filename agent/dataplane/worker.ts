@@ -9,6 +9,7 @@ import { TunnelPool } from '../../hbone/pool.ts';
 import { HboneServer } from '../../hbone/server.ts';
 import { EventLoop } from '../../reactor/loop.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
+import { collectStartGarbage } from '../../reactor/start-memory.ts';
 import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
 import { IdentityStore } from './identity-store.ts';
@@ -87,6 +88,7 @@ class DataplaneWorker {
   async run(): Promise<void> {
     const { loop } = this.#context;
     const wakeUp = loop.openWakeUp(() => this.#readMessages());
+    collectStartGarbage();
     this.#tell({ kind: 'ready', wakeUpFd: wakeUp.fd });
     await loop.run();
     wakeUp.close();
