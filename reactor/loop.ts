@@ -69,6 +69,8 @@ export class EventLoop {
   #asyncHolds = 0;
   #state: 'idle' | 'running' | 'stopping' | 'closed' = 'idle';
   #inTurn = false;
+  /** Time when the last turn ended or this slice began. */
+  #measuredMs = 0;
   #finish: { resolve: () => void; reject: (error: unknown) => void } | undefined = undefined;
 
   static open(): EventLoop {
@@ -186,6 +188,7 @@ export class EventLoop {
   readonly #runSlice = (): void => {
     try {
       const sliceStartMs = performance.now();
+      this.#measuredMs = sliceStartMs;
       while (this.#state === 'running') {
         this.#turn();
         if (this.#asyncHolds > 0 || this.nowMs - sliceStartMs >= SLICE_MS) break;
@@ -216,7 +219,8 @@ export class EventLoop {
     if (this.#timers.nextDeadlineMs <= startMs) this.#runTimers(startMs);
     if (this.#tasks.length > 0) this.#runTasks();
     this.#inTurn = false;
-    const turnMs = performance.now() - startMs;
+    this.#measuredMs = performance.now();
+    const turnMs = this.#measuredMs - startMs;
     const stats = this.stats;
     stats.turns++;
     stats.events += count;
@@ -229,7 +233,7 @@ export class EventLoop {
     let waitMs = this.#asyncHolds > 0 ? ASYNC_WAIT_MS : MAX_WAIT_MS;
     const deadlineMs = this.#timers.nextDeadlineMs;
     if (deadlineMs !== Number.POSITIVE_INFINITY) {
-      const untilTimerMs = Math.ceil(deadlineMs - performance.now());
+      const untilTimerMs = Math.ceil(deadlineMs - this.#measuredMs);
       if (untilTimerMs < waitMs) waitMs = Math.max(untilTimerMs, 0);
     }
     return waitMs;
