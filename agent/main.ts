@@ -3,8 +3,9 @@
  * drains, a second one ends at once.
  */
 import { parseArgs } from 'node:util';
-import { toAmbitError } from '../core/errors.ts';
+import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
+import { probeRuntime } from '../reactor/probe.ts';
 import { App } from './app.ts';
 import { type AgentFlags, readConfig } from './config.ts';
 
@@ -21,7 +22,9 @@ export async function runAgent(
 ): Promise<number> {
   let app: App | undefined;
   try {
-    app = new App(readConfig(environment, flags));
+    const config = readConfig(environment, flags);
+    requireRuntime();
+    app = new App(config);
     const stopped = signalled();
     await Promise.race([app.start(), stopped]);
     await stopped;
@@ -33,6 +36,13 @@ export async function runAgent(
     await app?.abort();
     return EXIT_FAILED;
   }
+}
+
+/** Throws one error that names everything the data plane misses: symbols, kernel features, capabilities. */
+function requireRuntime(): void {
+  const problems = probeRuntime();
+  const [first] = problems;
+  if (first !== undefined) throw new AmbitError(first.code, problems.map(({ text }) => text).join('\n'));
 }
 
 function signalled(): Promise<void> {

@@ -109,3 +109,17 @@ test('mistakes in the configuration end the agent with every mistake named', asy
   const text = agent.log().join('\n');
   for (const name of ['LOG_FORMAT', 'SECRET_TTL', '--dedicated']) assert.ok(text.includes(name), text);
 });
+
+test('an agent without the capabilities it needs says which, and ends', async () => {
+  await using network = TestNetwork.create();
+  const pod = network.addNode().addPod('client');
+  using files = new Files([pod]);
+  const agent = AgentProcess.launch(pod, {
+    args: files.args(pod),
+    wrapper: ['setpriv', '--bounding-set=-net_admin,-net_raw,-sys_admin'],
+  });
+  await new Promise((resolve) => agent.child.once('close', resolve));
+  assert.equal(agent.child.exitCode, 1);
+  const text = agent.log().join('\n');
+  for (const name of ['CAP_NET_ADMIN', 'CAP_SYS_ADMIN']) assert.ok(text.includes(name), text);
+});

@@ -14,6 +14,8 @@ const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
 export interface AgentProcessOptions {
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
+  /** Command that runs the agent, for example with fewer capabilities. */
+  readonly wrapper?: readonly string[];
 }
 
 export type AgentLine = Readonly<Record<string, unknown>>;
@@ -41,7 +43,8 @@ export class AgentProcess {
   /** Starts without waiting. */
   static launch(namespace: TestNamespace, options: AgentProcessOptions = {}): AgentProcess {
     const { PATH = '' } = process.env;
-    const child = namespace.spawn(process.execPath, [MAIN, ...(options.args ?? [])], {
+    const [command = process.execPath, ...rest] = [...(options.wrapper ?? []), process.execPath, MAIN];
+    const child = namespace.spawn(command, [...rest, ...(options.args ?? [])], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH, LOG_FORMAT: 'json', AMBIT_WORKERS: '2', ...options.environment },
     });
