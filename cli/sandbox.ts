@@ -43,6 +43,8 @@ async function runSandbox(options: SandboxOptions): Promise<void> {
     process.stdout.write(`${renderCheckRow(row, { json, color: process.stdout.isTTY })}\n`);
   } else if (traces.length > 0) {
     process.stderr.write(`sandbox: left behind or changed meanwhile:\n${traces.join('\n')}\n`);
+  } else if (result.exitStatus === 0) {
+    process.stdout.write(`nothing left: ${result.namespaces} namespaces are gone, the host is as it was\n`);
   }
   process.exitCode = result.exitStatus !== 0 ? result.exitStatus : traces.length > 0 ? 2 : 0;
 }

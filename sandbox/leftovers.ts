@@ -42,7 +42,10 @@ const PARTS: readonly { readonly name: string; readonly argv: readonly string[] 
   { name: 'IPv6 routes', argv: ['ip', '-6', 'route', 'show', 'table', 'all'] },
   { name: 'IPv4 routing rules', argv: ['ip', '-4', 'rule', 'show'] },
   { name: 'IPv6 routing rules', argv: ['ip', '-6', 'rule', 'show'] },
-  { name: 'forwarding', argv: ['sysctl', 'net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'] },
+  {
+    name: 'forwarding',
+    argv: ['sh', '-c', 'cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding'],
+  },
 ];
 
 /** Takes the state. Remaining lifetimes of addresses count down by themselves and are left out. */

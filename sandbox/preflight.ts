@@ -9,7 +9,7 @@ const TOOLS: readonly { readonly program: string; readonly package: string }[] =
   { program: 'ip', package: 'iproute2' },
   { program: 'nft', package: 'nftables' },
   { program: 'tcpdump', package: 'tcpdump' },
-  { program: 'sysctl', package: 'procps' },
+  { program: 'curl', package: 'curl' },
   { program: 'nsenter', package: 'util-linux' },
   { program: 'unshare', package: 'util-linux' },
   { program: 'setpriv', package: 'util-linux' },

@@ -12,6 +12,7 @@ import { requireCommand } from './command.ts';
 import { type FlowPod, FlowTable } from './flow-table.ts';
 import { Kubelet } from './kubelet.ts';
 import { CONTROL_IP, CONTROL_PORT, NODE_NAMES, NODES, type NodeName, REPOSITORY_DIRECTORY } from './layout.ts';
+import { readMeshFiles } from './mesh-files.ts';
 import type { Pod } from './pod.ts';
 import type { SupervisedProcess } from './supervised-process.ts';
 import { buildTopology } from './topology.ts';
@@ -123,7 +124,8 @@ export class Sandbox {
     this.#control = controlProcess();
     this.#control.start();
     const tookMs = await this.awaitControl();
-    return `ready ${seconds(tookMs)}, root CA P-256`;
+    const { namespaces, services } = await readMeshFiles(this.#meshDirectory);
+    return `ready ${seconds(tookMs)}, root CA P-256, ${namespaces.size} namespaces, ${services.length} services`;
   }
 
   async #startAgents(): Promise<string> {

@@ -30,8 +30,8 @@ async function buildNode(namespace: string): Promise<void> {
   await requireCommand(['ip', 'netns', 'add', namespace]);
   await ip(namespace, 'link set lo up');
   // A node forwards for its pods; some distributions set a strict reverse path check for new namespaces.
-  const settings = ['net.ipv4.ip_forward=1', 'net.ipv4.conf.all.rp_filter=0', 'net.ipv4.conf.default.rp_filter=0'];
-  await requireCommand(['sysctl', '-qw', ...settings], { netns: namespace });
+  const write = 'echo 1 >net/ipv4/ip_forward; for each in all default; do echo 0 >net/ipv4/conf/$each/rp_filter; done';
+  await requireCommand(['sh', '-e', '-c', `cd /proc/sys; ${write}`], { netns: namespace });
 }
 
 async function buildManagementLink(namespace: string, nodeName: string, managementIp: string): Promise<void> {

@@ -17,11 +17,11 @@ const DIM = '\u001b[2m';
 const RESET = '\u001b[0m';
 
 export const TRY_LINES: readonly string[] = [
-  'Try:  1  npm run ambit -- sandbox exec frontend -- curl -s http://catalog/items',
-  '      2  edit sandbox/mesh/policies/deny-legacy.yaml   (uncomment; legacy/cron turns into DENIED)',
-  '      3  npm run ambit -- why legacy/cron shop/stock:8080',
-  '      4  npm run ambit -- sandbox capture              (what an eavesdropper between the nodes sees)',
-  '      5  npm run ambit -- sandbox kill agent a         (and watch it come back)',
+  'Try:  1  cli/ambit sandbox exec frontend -- curl -s http://catalog/items',
+  '      2  edit sandbox/mesh/policies/deny-legacy.yaml     (uncomment; legacy/cron turns into DENIED)',
+  '      3  cli/ambit why legacy/cron shop/stock:8080',
+  '      4  cli/ambit sandbox capture                        (what an eavesdropper between the nodes sees)',
+  '      5  cli/ambit sandbox kill agent a                   (and watch it come back)',
   'Ctrl-C removes everything.',
 ];
 
@@ -32,7 +32,8 @@ export function renderView(input: ViewInput): string[] {
   const widths = header.map((title, column) =>
     Math.max(MINIMUM_WIDTHS[column] ?? 0, title.length, ...rows.map((row) => row[column]?.length ?? 0)),
   );
-  const paint = (color: string, text: string): string => (input.color ? `${color}${text}${RESET}` : text);
+  const paint = (color: string, text: string): string =>
+    input.color && color !== '' ? `${color}${text}${RESET}` : text;
   const lines = [paint(DIM, cut(`  ${formatRow(header, widths)}`, input.width))];
   input.flows.forEach((flow, index) => {
     const text = cut(`  ${formatRow(rows[index] ?? [], widths)}`, input.width);

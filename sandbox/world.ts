@@ -6,11 +6,13 @@
  */
 import { writeSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
+import { release, type } from 'node:os';
 import { isRecord } from '../control/objects/decoder.ts';
 import { toAmbitError } from '../core/errors.ts';
 import { CommandServer } from './command-server.ts';
-import { NETNS_DIRECTORY } from './layout.ts';
+import { MESH_DIRECTORY, NETNS_DIRECTORY, NODE_NAMES } from './layout.ts';
 import { LiveView } from './live-view.ts';
+import { readMeshFiles } from './mesh-files.ts';
 import { Sandbox } from './sandbox.ts';
 import { Screen } from './screen.ts';
 import { Steps } from './steps.ts';
@@ -49,6 +51,7 @@ async function main(): Promise<number> {
   });
   let commands: CommandServer | undefined;
   try {
+    if (!options.json) screen.print(await headline());
     await sandbox.start();
     commands = await CommandServer.open(sandbox);
     if (options.check) {
@@ -64,10 +67,18 @@ async function main(): Promise<number> {
     return 1;
   } finally {
     await reportNamespaces();
-    screen.print('removing pods, agents, control plane');
+    if (!options.json) screen.print('removing pods, agents, control plane');
     commands?.close();
     await sandbox.stop().catch((error: unknown) => process.stderr.write(`sandbox: while stopping: ${String(error)}\n`));
   }
+}
+
+/** `ambit sandbox · Linux 6.18 · node 26.10 · 2 nodes, 5 pods` */
+async function headline(): Promise<string> {
+  const { pods } = await readMeshFiles(MESH_DIRECTORY);
+  const short = (version: string): string => version.split('.').slice(0, 2).join('.');
+  const parts = [`${type()} ${short(release())}`, `node ${short(process.versions.node)}`];
+  return ['ambit sandbox', ...parts, `${NODE_NAMES.length} nodes, ${pods.length} pods`].join(' · ');
 }
 
 /** Tells the host side which network namespaces existed, so that it can look for them after the end. */
