@@ -82,6 +82,8 @@ const BYTES_PER_TURN = 1 << 20;
 const MUCH_BYTES = 32 * 1024;
 /** What is still read, and thrown away, after our last word, so that the peer can read that word before a reset. */
 const MAX_DISCARDED_BYTES = 1 << 20;
+/** How long a refused stream may take to end by itself. */
+const REFUSED_GRACE_MS = 1000;
 const PING_KEEPALIVE = Buffer.from('ambit-ka');
 const PING_DRAIN = Buffer.from('ambit-dr');
 
@@ -119,7 +121,8 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   #arrivedBytes = 0;
   #arrivingEnds = false;
   #heldBytes = 0;
-  #lateResets: { id: number; code: number }[] = [];
+  #refused: Http2Stream[] = [];
+  #refusedTimer: Timer | undefined;
   #collected: ReceivedHeaders | undefined;
   #collectedStreamId = 0;
   #timer: Timer | undefined;
@@ -272,7 +275,6 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
       const produced = this.#produce();
       if (produced < 0) return;
       if (produced === 0) {
-        if (this.#submitLateResets()) continue;
         this.#releaseSendArena();
         this.#channel.setInterest(READABLE);
         this.#afterFlush();
@@ -300,10 +302,10 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     this.#wakeEngine();
   }
 
-  /** @internal Resets the stream when what was submitted before has been serialised (a reset at once would overtake it). */
-  resetAfterFlush(stream: Http2Stream, code: number): void {
-    this.#lateResets.push({ id: stream.id, code });
-    this.#wantFlush();
+  /** @internal Ends a refused stream after a moment (a reset at once would overtake its answer). */
+  resetLater(stream: Http2Stream): void {
+    this.#refused.push(stream);
+    this.#refusedTimer ??= this.runtime.loop.setTimer(REFUSED_GRACE_MS, () => this.#resetRefused());
   }
 
   /** @internal */
@@ -646,13 +648,11 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     return true;
   }
 
-  #submitLateResets(): boolean {
-    const late = this.#lateResets;
-    if (late.length === 0 || !this.#engineUsable) return false;
-    this.#lateResets = [];
-    for (const { id, code } of late) this.#engine.submitReset(id, code);
-    this.#engineDirty = true;
-    return true;
+  #resetRefused(): void {
+    const refused = this.#refused;
+    this.#refused = [];
+    this.#refusedTimer = undefined;
+    for (const stream of refused) stream.stopDiscarding();
   }
 
   /** Everything is on its way: closes a session that has nothing left to do. */
@@ -766,6 +766,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     this.#setState('closed');
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#refusedTimer?.cancel();
     this.#releaseSendArena();
     this.#channel.close();
     this.#engine.free();

@@ -33,6 +33,9 @@ export interface ResponseHandler {
   onFailed(error: AmbitError): void;
 }
 
+/** What a client may send after it was refused, before it is told to stop. */
+const MAX_DISCARDED_BYTES = 64 * 1024;
+
 export class Http2Stream {
   readonly id: number;
   readonly #session: Http2Session;
@@ -51,6 +54,8 @@ export class Http2Stream {
   /** The engine has forgotten the stream; held bytes may remain. `#closeError` is what will be told. */
   #engineClosed = false;
   #doomed = false;
+  #discarding = false;
+  #discardedBytes = 0;
   #closeError: AmbitError | undefined;
   /** A response was sent (server) or received (client). */
   answered = false;
@@ -97,7 +102,7 @@ export class Http2Stream {
 
   /** @internal The peer may send a body now. */
   get expectsBody(): boolean {
-    return !this.#remoteEnded && !this.#engineClosed && !this.closed && !this.#doomed;
+    return !this.#remoteEnded && !this.#engineClosed && !this.#doomed && (!this.closed || this.#discarding);
   }
 
   /** @internal The engine is about to reset the stream: what still arrives for it is void. */
@@ -128,11 +133,29 @@ export class Http2Stream {
     this.#session.submitResponse(this, headers, endStream);
   }
 
-  /** Server: answers without a body; what the client still sends is not wanted (RFC 9113 section 8.1). The stream is closed for our side at once. */
+  /**
+   * Server: answers without a body and is done with the stream. What the client still sends is thrown away for a moment, so that
+   * it can read the answer, then the stream is reset with NO_ERROR (RFC 9113 section 8.1).
+   */
   respondAndEnd(headers: HeaderList): void {
     this.respond(headers, true);
-    if (!this.#remoteEnded && !this.#engineClosed) this.#session.resetAfterFlush(this, NO_ERROR);
-    this.#finish(undefined);
+    this.onAbandoned = undefined;
+    if (this.#remoteEnded || this.#engineClosed) {
+      this.#finish(undefined);
+      return;
+    }
+    this.closed = true;
+    this.#discarding = true;
+    this.#held?.clear();
+    this.#session.resetLater(this);
+  }
+
+  /** @internal Nothing more is thrown away: the client is told to stop. Idempotent. */
+  stopDiscarding(code = NO_ERROR): void {
+    if (!this.#discarding) return;
+    this.#discarding = false;
+    this.#session.submitReset(this, code);
+    this.#session.forgetStream(this);
   }
 
   /** Our body ends after what `fill` gives, followed by these; the next `fill` must return 0. */
@@ -182,6 +205,7 @@ export class Http2Stream {
 
   /** As `reset`, with a chosen HTTP/2 error code; `error` undefined = a clean end for the attached side. */
   resetWithCode(code: number, error: AmbitError | undefined): void {
+    this.stopDiscarding(code);
     if (this.closed) return;
     if (!this.#engineClosed) this.#session.submitReset(this, code);
     this.#finish(error);
@@ -204,6 +228,10 @@ export class Http2Stream {
 
   /** @internal Gives received bytes to the end, or holds them. */
   handleData(arena: Arena, offset: number, length: number): void {
+    if (this.#discarding) {
+      this.#discardedBytes += length;
+      if (this.#discardedBytes > MAX_DISCARDED_BYTES) this.stopDiscarding();
+    }
     if (this.closed) return;
     let taken = 0;
     if (this.#end !== undefined && (this.#held === undefined || this.#held.length === 0)) {
@@ -260,6 +288,10 @@ export class Http2Stream {
 
   /** @internal The engine has forgotten the stream. */
   handleEngineClosed(code: number): void {
+    if (this.#discarding) {
+      this.#discarding = false;
+      this.#session.forgetStream(this);
+    }
     if (this.closed) return;
     this.#engineClosed = true;
     const error = errorOfReset(code);
