@@ -56,7 +56,8 @@ async function main(): Promise<number> {
     commands = await CommandServer.open(sandbox);
     if (options.check) {
       const { runCheck } = await import('./check/run.ts');
-      return (await runCheck(sandbox, { screen, json: options.json })) ? 0 : 2;
+      const check = runCheck(sandbox, { screen, json: options.json });
+      return (await Promise.race([check, rejectOnAbort(stopRequested.signal)])) ? 0 : 2;
     }
     await new LiveView(sandbox, screen).run(stopRequested.signal);
     return 0;
