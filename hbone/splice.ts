@@ -27,8 +27,6 @@ export interface Splice {
   abort(error: AmbitError): void;
 }
 
-export { spliceSockets } from './splice-sockets.ts';
-
 type OnEnd = (result: SpliceResult) => void;
 
 /** Takes socket and tunnel over. `loop`: the one both belong to. */

@@ -36,6 +36,8 @@ export interface Http2Limits {
   readonly keepaliveTimeoutMs: number;
   readonly drainNoticeMs: number;
   readonly finalFlushMs: number;
+  readonly refusedGraceMs: number;
+  readonly refusedBodyBytes: number;
 }
 
 /** Limits of HBONE sessions, both roles. */
@@ -65,6 +67,8 @@ export const HBONE_HTTP2_LIMITS: Http2Limits = {
   keepaliveTimeoutMs: 20_000,
   drainNoticeMs: 1_000,
   finalFlushMs: 2_000,
+  refusedGraceMs: 1_000,
+  refusedBodyBytes: 64 << 10,
 };
 
 export interface LimitRow {
@@ -162,6 +166,13 @@ export const HTTP2_LIMITS_TABLE: readonly LimitRow[] = [
   row('keepaliveTimeoutMs', 'ms', 'time for its answer', 'the session ends (PING_TIMEOUT)'),
   row('drainNoticeMs', 'ms', 'longest time between the two GOAWAY frames of a drain', 'the final GOAWAY is sent'),
   row('finalFlushMs', 'ms', 'time a closing session may take to send its last frames', 'the connection is reset'),
+  row('refusedGraceMs', 'ms', 'time a refused request may take to end its own body', 'the stream is reset (NO_ERROR)'),
+  row(
+    'refusedBodyBytes',
+    'bytes',
+    'body of a refused request that is read and thrown away',
+    'the stream is reset (NO_ERROR)',
+  ),
 ];
 
 /** What the engine itself is configured with. */

@@ -82,8 +82,8 @@ const BYTES_PER_TURN = 1 << 20;
 const MUCH_BYTES = 32 * 1024;
 /** What is still read, and thrown away, after our last word, so that the peer can read that word before a reset. */
 const MAX_DISCARDED_BYTES = 1 << 20;
-/** How long a refused stream may take to end by itself. */
-const REFUSED_GRACE_MS = 1000;
+/** Near the end of the stream ids (RFC 9113 section 5.1.1) a session makes place for a new one. */
+const LAST_CLIENT_STREAM_ID = 0x7fffff00;
 const PING_KEEPALIVE = Buffer.from('ambit-ka');
 const PING_DRAIN = Buffer.from('ambit-dr');
 
@@ -91,7 +91,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   readonly runtime: Http2Runtime;
   readonly role: EngineRole;
   readonly #channel: ByteChannel;
-  readonly #limits: Http2Limits;
+  readonly limits: Http2Limits;
   readonly #events: Http2SessionEvents;
   readonly #engine: Nghttp2Session;
   readonly #streams = new StreamTable();
@@ -143,7 +143,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     this.runtime = runtime;
     this.role = role;
     this.#channel = channel;
-    this.#limits = limits;
+    this.limits = limits;
     this.#events = events;
     this.#guard = new FloodGuard(limits);
     this.#peerMaxStreams = limits.peerMaxStreamsUntilTold;
@@ -200,6 +200,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   request(headers: HeaderList, hasBody: boolean, handler: ResponseHandler): Http2Stream {
     if (!this.hasRoom) throw new AmbitError('STREAM_REFUSED', `no room for a stream, the session is ${this.#state}`);
     const id = this.#engine.submitRequest(headers, !hasBody);
+    if (id >= LAST_CLIENT_STREAM_ID) this.drain();
     const stream = this.#addStream(id, new ReceivedHeaders(), handler);
     if (!hasBody) stream.sendState = SEND_DONE;
     this.#wakeEngine();
@@ -217,7 +218,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
       this.#engine.submitShutdownNotice();
       this.#engineDirty = true;
       this.#engine.submitPing(PING_DRAIN);
-      this.#setTimer(this.#limits.drainNoticeMs, () => this.#sendFinalGoaway());
+      this.#setTimer(this.limits.drainNoticeMs, () => this.#sendFinalGoaway());
       this.#wantFlush();
     } else this.#sendFinalGoaway();
     this.#events.onDraining?.();
@@ -305,7 +306,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   /** @internal Ends a refused stream after a moment (a reset at once would overtake its answer). */
   resetLater(stream: Http2Stream): void {
     this.#refused.push(stream);
-    this.#refusedTimer ??= this.runtime.loop.setTimer(REFUSED_GRACE_MS, () => this.#resetRefused());
+    this.#refusedTimer ??= this.runtime.loop.setTimer(this.limits.refusedGraceMs, () => this.#resetRefused());
   }
 
   /** @internal */
@@ -340,10 +341,10 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
 
   /** @internal Resets the streams that hold most while a byte budget is exceeded. */
   enforceHeldBudget(): void {
-    while (this.#heldBytes > this.#limits.sessionHeldBytes) {
+    while (this.#heldBytes > this.limits.sessionHeldBytes) {
       if (!resetLargestHolder([this], this.runtime)) return;
     }
-    while (this.runtime.heldBytes > this.#limits.workerHeldBytes) {
+    while (this.runtime.heldBytes > this.limits.workerHeldBytes) {
       if (!resetLargestHolder(this.runtime.sessions, this.runtime)) return;
     }
   }
@@ -366,10 +367,10 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     }
     const headers = this.#collected;
     headers.append(name, value);
-    if (headers.byteLength <= this.#limits.maxRequestHeaderBytes && headers.count <= this.#limits.maxHeaderFields) {
+    if (headers.byteLength <= this.limits.maxRequestHeaderBytes && headers.count <= this.limits.maxHeaderFields) {
       return HEADER_OK;
     }
-    if (headers.byteLength > this.#limits.maxHeaderListBytes) {
+    if (headers.byteLength > this.limits.maxHeaderListBytes) {
       this.#flood('maxHeaderListBytes');
       return HEADER_FAIL_SESSION;
     }
@@ -454,7 +455,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   // FrameHandler
 
   onFrame(type: number, flags: number, streamId: number, _length: number, headerBlockBytes: number): boolean {
-    if (headerBlockBytes > this.#limits.maxHeaderListBytes) this.#flood('maxHeaderListBytes');
+    if (headerBlockBytes > this.limits.maxHeaderListBytes) this.#flood('maxHeaderListBytes');
     else if (type > FRAME_CONTINUATION) this.#exceeds('unknownFrames');
     else if (type === FRAME_PRIORITY && streamId === 0)
       this.#fail(new AmbitError('H2_PROTOCOL', 'PRIORITY of stream 0'), PROTOCOL_ERROR);
@@ -467,7 +468,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   takesData(streamId: number, flags: number, length: number): boolean {
     const stream = this.#streams.find(streamId);
     if (stream === undefined || stream.engineReceives || !stream.expectsBody) return false;
-    if (length > this.#limits.maxFrameBytes || (this.role === 'client' && !stream.answered)) return false;
+    if (length > this.limits.maxFrameBytes || (this.role === 'client' && !stream.answered)) return false;
     this.#arriving = stream;
     this.#arrivedBytes = 0;
     this.#arrivingEnds = (flags & FLAG_END_STREAM) !== 0;
@@ -541,7 +542,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   #addStream(id: number, headers: ReceivedHeaders, waiter: ResponseHandler | undefined): Http2Stream {
     const stream = new Http2Stream(this, id, headers, waiter, {
       send: this.#scheduler.initialWindow,
-      receive: this.#limits.initialWindowBytes,
+      receive: this.limits.initialWindowBytes,
     });
     this.#streams.add(stream);
     this.runtime.counters.streamsOpened++;
@@ -668,7 +669,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
   }
 
   #onKeepalive(): void {
-    const limits = this.#limits;
+    const limits = this.limits;
     const nowMs = this.runtime.loop.nowMs;
     if (this.#heardSinceTimer) {
       this.#heardSinceTimer = false;
@@ -697,7 +698,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     this.#engine.submitGoaway(NO_ERROR);
     this.#engineDirty = true;
     this.#wantFlush();
-    this.#setTimer(this.#limits.keepaliveIntervalMs, () => this.#onKeepalive());
+    this.#setTimer(this.limits.keepaliveIntervalMs, () => this.#onKeepalive());
   }
 
   #exceeds(limit: RatedLimit): boolean {
@@ -728,7 +729,7 @@ export class Http2Session implements EngineHandler, FrameHandler, ChannelOwner, 
     this.#setState('closing');
     this.#engineSpeaks = this.#failureCode === undefined;
     this.#goodbyeCode = this.#failureCode;
-    this.#setTimer(this.#limits.finalFlushMs, () => this.#finish());
+    this.#setTimer(this.limits.finalFlushMs, () => this.#finish());
     this.#wantFlush();
     for (const stream of this.#streams.toArray()) stream.handleSessionLost(first);
   }

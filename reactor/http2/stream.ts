@@ -33,9 +33,6 @@ export interface ResponseHandler {
   onFailed(error: AmbitError): void;
 }
 
-/** What a client may send after it was refused, before it is told to stop. */
-const MAX_DISCARDED_BYTES = 64 * 1024;
-
 export class Http2Stream {
   readonly id: number;
   readonly #session: Http2Session;
@@ -131,6 +128,7 @@ export class Http2Stream {
     this.#assertOpen();
     this.answered = true;
     this.#session.submitResponse(this, headers, endStream);
+    if (this.#end !== undefined && !endStream) this.resumeSending();
   }
 
   /**
@@ -176,6 +174,8 @@ export class Http2Stream {
   }
 
   resumeSending(): void {
+    // A server's body follows its header section.
+    if (this.#session.role === 'server' && !this.answered) return;
     if (!this.closed && !this.#engineClosed) this.#session.resumeStream(this);
   }
 
@@ -230,7 +230,7 @@ export class Http2Stream {
   handleData(arena: Arena, offset: number, length: number): void {
     if (this.#discarding) {
       this.#discardedBytes += length;
-      if (this.#discardedBytes > MAX_DISCARDED_BYTES) this.stopDiscarding();
+      if (this.#discardedBytes > this.#session.limits.refusedBodyBytes) this.stopDiscarding();
     }
     if (this.closed) return;
     let taken = 0;

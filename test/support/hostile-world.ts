@@ -101,10 +101,13 @@ export function inHostileWorld(
 function nextBytes(socket: net.Socket): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const timer = setTimeout(() => reject(new Error('the innocent tunnel is stalled')), 5000);
-  socket.once('data', (part) => {
+  const onData = (part: Buffer) => resolve(part.toString());
+  const onClose = () => reject(new Error('the innocent tunnel was closed'));
+  socket.once('data', onData);
+  socket.once('close', onClose);
+  return promise.finally(() => {
     clearTimeout(timer);
-    resolve(part.toString());
+    socket.off('data', onData);
+    socket.off('close', onClose);
   });
-  socket.once('close', () => reject(new Error('the innocent tunnel was closed')));
-  return promise;
 }
