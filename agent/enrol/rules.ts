@@ -14,6 +14,9 @@
  * - agent -> application with the client's address as source: mark 0x539 leaves untouched over lo; mark-arriving notes
  *   0x111 on the connection; the application's replies get that mark in mark-leaving, and routing table 100 (see
  *   policy-routing.ts) delivers them to the agent although they are addressed to the client.
+ * - peer -> pod: a SYN on a flow that conntrack knows already but that was not redirected is dropped in mark-arriving. Such a
+ *   flow was begun by a packet that is no SYN, which the application's kernel silently ignores; the SYN that follows would
+ *   never be offered for redirection and would reach the application past the agent.
  * - kubelet probes have the source 169.254.7.127 (written by the node) and go straight to the application.
  */
 import type { TrafficOverrides } from '../../core/enrolment/overrides.ts';
@@ -116,6 +119,13 @@ function arrivingRules({ captureInbound, virtualInterfaces }: TrafficOverrides):
   if (!captureInbound) return rules;
   return [
     ...rules,
+    { chain: 'mark-arriving', id: 'probe-again-v4', text: `ip saddr ${PROBE_SOURCE_V4} meta l4proto tcp accept` },
+    { chain: 'mark-arriving', id: 'probe-again-v6', text: `ip6 saddr ${PROBE_SOURCE_V6} meta l4proto tcp accept` },
+    {
+      chain: 'mark-arriving',
+      id: 'begun-without-syn',
+      text: `iifname != "lo" tcp dport != ${HBONE_PORT} ${FIRST_PACKET} ct status & (confirmed | dnat) == confirmed counter drop`,
+    },
     { chain, id: 'probe-in-v4', text: `ip saddr ${PROBE_SOURCE_V4} meta l4proto tcp counter accept` },
     { chain, id: 'probe-in-v6', text: `ip6 saddr ${PROBE_SOURCE_V6} meta l4proto tcp counter accept` },
     {
