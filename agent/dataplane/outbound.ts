@@ -7,7 +7,7 @@
  * it breaks. A refusal resets the application's connection, and the reason stands in the record.
  */
 import { AmbitError, unreachable } from '../../core/errors.ts';
-import { formatSocketAddress, isLoopback, type SocketAddress } from '../../core/ip.ts';
+import { formatSocketAddress, type IpAddress, isIpv6Address, isLoopback, type SocketAddress } from '../../core/ip.ts';
 import { PROXY_MARK, PROXY_PORTS } from '../../core/ports.ts';
 import type { TunnelOpenHandler } from '../../hbone/pool.ts';
 import { type Splice, type SpliceResult, spliceTunnel } from '../../hbone/splice.ts';
@@ -132,6 +132,11 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
       this.#refuse(new AmbitError('UNKNOWN_WORKLOAD', 'the pod has just left this node'));
       return;
     }
+    const from = addressOf(this.#pod, this.#client.ip, decision.address.ip);
+    if (from === undefined || !holds(target, decision.address.ip)) {
+      this.#refuse(new AmbitError('UNKNOWN_WORKLOAD', 'an address of the connection belongs to neither pod'));
+      return;
+    }
     const facts: RecordFacts = {
       ...this.#commonFacts(decision.service),
       path: 'same-node',
@@ -141,13 +146,14 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
       target: { workload: decision.destination, identity: decision.destination.identity },
     };
     this.#open(facts);
-    const arrival = openSameNodeArrival(this.#worker, target, facts, this);
+    const client = { ip: from, port: this.#client.port };
+    const arrival = openSameNodeArrival(this.#worker, target, { ...facts, client }, this);
     this.#arrival = arrival;
     if (arrival.error !== undefined) {
       this.cut(arrival.error);
       return;
     }
-    this.#dial(decision.address, target, this.#client.ip);
+    this.#dial(decision.address, target, from);
   }
 
   #openPlain(source: Workload, decision: OutboundDecision & { readonly kind: 'plain' }): void {
@@ -288,4 +294,19 @@ function isOwnListener(target: SocketAddress, socket: TcpSocket, pod: LocalPod):
   if (!PROXY_PORTS.has(target.port)) return false;
   if (isLoopback(target.ip) || target.ip === socket.localAddress.ip) return true;
   return pod.pod.ips.includes(target.ip) || formatSocketAddress(target) === formatSocketAddress(socket.localAddress);
+}
+
+/**
+ * The address under which the other pod and its policy see a connection of `pod` to `to`: the client's, if the pod was
+ * given it. A process may bind any address that it has put on an interface; on a network no answer to such an address
+ * would come back, and so nobody may gain from one here.
+ */
+function addressOf(pod: LocalPod, client: IpAddress, to: IpAddress): IpAddress | undefined {
+  if (holds(pod, client)) return client;
+  return pod.pod.ips.find((ip) => isIpv6Address(ip) === isIpv6Address(to));
+}
+
+/** True when the pod was given the address; also when nobody knows its addresses. */
+function holds({ pod }: LocalPod, ip: IpAddress): boolean {
+  return pod.ips.length === 0 || pod.ips.includes(ip);
 }
