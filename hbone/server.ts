@@ -216,7 +216,7 @@ export class HboneServer<Tag> {
       error = new AmbitError('BAD_AUTHORITY', 'the authority is not host:port');
     }
     if (error === undefined) {
-      this.#options.onConnect(new TunnelRequest<Tag>(stream, authority, headers, peer, facts));
+      this.#options.onConnect(new TunnelRequest<Tag>(stream, authority, peer, facts));
       return undefined;
     }
     refuseStream(stream, 400);

@@ -12,7 +12,6 @@ import type { Tunnel } from './tunnel.ts';
 export class TunnelRequest<Tag> {
   /** As sent; already in the strict grammar of `parseAuthority`. */
   readonly authority: string;
-  readonly headers: ReceivedHeaders;
   readonly peer: PeerIdentity;
   readonly remote: SocketAddress;
   /** The address the peer dialled. */
@@ -25,17 +24,20 @@ export class TunnelRequest<Tag> {
   constructor(
     stream: Http2Stream,
     authority: string,
-    headers: ReceivedHeaders,
     peer: PeerIdentity,
     facts: { readonly remote: SocketAddress; readonly local: SocketAddress; readonly tag: Tag },
   ) {
     this.#stream = stream;
     this.authority = authority;
-    this.headers = headers;
     this.peer = peer;
     this.remote = facts.remote;
     this.local = facts.local;
     this.tag = facts.tag;
+  }
+
+  /** Of the CONNECT. Empty once an accepted tunnel has its end attached: nobody keeps them for the life of a tunnel. */
+  get headers(): ReceivedHeaders {
+    return this.#stream.peerHeaders;
   }
 
   /** True once the stream is gone: accepted tunnels that ended, refused and abandoned requests. */

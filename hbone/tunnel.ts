@@ -24,7 +24,7 @@ export interface Tunnel {
   readonly bytesSent: number;
   readonly bytesReceived: number;
   readonly closed: boolean;
-  /** Headers of the peer: of the 200 on the client side, of the CONNECT on the server side. */
+  /** Headers of the peer: of the 200 on the client side, of the CONNECT on the server side. Empty after `attach`. */
   readonly peerHeaders: ReceivedHeaders;
   /** Attach our end; once. Bytes that arrived before are handed over at once. */
   attach(end: TunnelEnd): void;

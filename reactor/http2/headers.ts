@@ -48,3 +48,6 @@ export class ReceivedHeaders {
     return this.#pairs;
   }
 }
+
+/** Shared; nothing is ever appended to it. */
+export const NO_HEADERS = new ReceivedHeaders();

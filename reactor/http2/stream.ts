@@ -9,7 +9,7 @@ import { AmbitError } from '../../core/errors.ts';
 import type { Arena } from '../arena.ts';
 import { WOULD_BLOCK } from '../byte-channel.ts';
 import { errorOfReset, NO_ERROR, resetCodeOf } from './error-codes.ts';
-import type { HeaderList, ReceivedHeaders } from './headers.ts';
+import { type HeaderList, NO_HEADERS, type ReceivedHeaders } from './headers.ts';
 import { HeldBytes } from './held-bytes.ts';
 import type { Http2Session } from './session.ts';
 
@@ -169,6 +169,11 @@ export class Http2Stream {
     this.#assertOpen();
     this.#end = end;
     this.onAbandoned = undefined;
+    if (this.answered) {
+      // Whoever attaches has read them; a tunnel that lives for days does not keep them.
+      this.#waiter = undefined;
+      this.peerHeaders = NO_HEADERS;
+    }
     this.resumeSending();
     this.resumeReceiving();
   }
