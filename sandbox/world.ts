@@ -56,7 +56,7 @@ async function main(): Promise<number> {
     commands = await CommandServer.open(sandbox);
     if (options.check) {
       const { runCheck } = await import('./check/run.ts');
-      const check = runCheck(sandbox, { screen, json: options.json });
+      const check = runCheck(sandbox, { screen, json: options.json, signal: stopRequested.signal });
       return (await Promise.race([check, rejectOnAbort(stopRequested.signal)])) ? 0 : 2;
     }
     await new LiveView(sandbox, screen).run(stopRequested.signal);

@@ -19,12 +19,12 @@ import { startWireCheck } from './wire.ts';
 
 const KEPT_LOG_LINES = 25;
 
-/** Resolves to true when every check held. */
+/** Resolves to true when every check held; false at the next row when `signal` aborts. */
 export async function runCheck(
   sandbox: Sandbox,
-  options: { readonly screen: Screen; readonly json: boolean },
+  options: { readonly screen: Screen; readonly json: boolean; readonly signal: AbortSignal },
 ): Promise<boolean> {
-  const { screen, json } = options;
+  const { screen, json, signal } = options;
   // Before any traffic, so that every connection is followed from its first packet.
   const wire = await startWireCheck();
   const probes = new Map<string, Probe>();
@@ -48,6 +48,8 @@ export async function runCheck(
       (detail) => ({ id: check.id, ok: true, detail }),
       (error: unknown) => ({ id: check.id, ok: false, detail: toAmbitError(error, 'SANDBOX').message }),
     );
+    // The sandbox is being taken down: what fails now says nothing.
+    if (signal.aborted) return false;
     screen.print(renderCheckRow(row, { json, color: screen.isTerminal }));
     if (row.ok) continue;
     failures++;
