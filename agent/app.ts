@@ -11,7 +11,7 @@ import { hostname } from 'node:os';
 import { eligibilitySettings } from '../core/enrolment/eligibility.ts';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger, setLogLevel } from '../core/log.ts';
-import { releaseStartMemory } from '../reactor/start-memory.ts';
+import { releaseStartMemory } from '../reactor/spare-memory.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
 import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
@@ -20,6 +20,7 @@ import type { LiveConnectionView } from './dataplane/messages.ts';
 import { type DedicatedPod, startDedicated } from './dedicated.ts';
 import { FilePodDirectory } from './enrol/file-pod-directory.ts';
 import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
+import { IDLE_LOOK_MS, IdleMemory } from './idle-memory.ts';
 import { PodIdentities } from './pod-identities.ts';
 import type { RouteSettings } from './route/outbound.ts';
 import { CaClient } from './state/ca-client.ts';
@@ -56,6 +57,7 @@ export class App implements AdminSource {
   #enrolment: EnrolmentService | undefined;
   #dedicated: DedicatedPod | undefined;
   #admin: AdminServers | undefined;
+  #memoryWatch: NodeJS.Timeout | undefined;
   #logLevel: LogLevel;
 
   constructor(config: AgentConfig) {
@@ -124,6 +126,8 @@ export class App implements AdminSource {
       });
       this.#pending.delete('workload proxy manager');
     }
+    const memory = new IdleMemory(() => performance.eventLoopUtilization().active);
+    this.#memoryWatch = setInterval(() => memory.look(), IDLE_LOOK_MS);
     log.info({ ports: this.#admin.ports, workers: config.workers }, 'the agent runs');
     releaseStartMemory();
   }
@@ -141,6 +145,7 @@ export class App implements AdminSource {
 
   /** Ends everything at once; also after a start that failed. */
   async abort(): Promise<void> {
+    clearInterval(this.#memoryWatch);
     this.#xds?.stop();
     await this.#dedicated?.close().catch((thrown: unknown) => {
       log.error({ reason: toAmbitError(thrown, 'RULES').message }, 'the own namespace was not left as it was found');

@@ -9,8 +9,8 @@ import { HTTP_PORT } from '../servers.ts';
 import type { Target } from './measurement.ts';
 
 const CLIENT = join(import.meta.dirname, '..', 'load', 'idle-connections.ts');
-/** Time for buffers to be given back before memory is read. */
-const SETTLE_MS = 3000;
+/** Time for memory to be given back before it is read: agents look every five seconds whether they are idle. */
+const SETTLE_MS = 12_000;
 
 export interface MemoryResult {
   readonly proxy: string;

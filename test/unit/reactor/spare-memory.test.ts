@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { getHeapStatistics } from 'node:v8';
-import { collectStartGarbage } from '../../../reactor/start-memory.ts';
+import { collectGarbage } from '../../../reactor/spare-memory.ts';
 import { dropFilePages } from '../../../reactor/sys/executable-pages.ts';
 
 function residentFileBytes(): number {
@@ -17,12 +17,12 @@ test('pages of the executable leave the resident set, and the process goes on', 
   assert.equal(JSON.stringify([...'abc'].map((letter) => letter.toUpperCase())), '["A","B","C"]');
 });
 
-test('garbage of the start is collected and the heap shrinks', () => {
+test('all garbage is collected and the heap shrinks', () => {
   let garbage: unknown[] = [];
   for (let i = 0; i < 200_000; i++) garbage.push({ number: i, text: `text ${i}` });
   const before = getHeapStatistics().total_physical_size;
   garbage = [];
-  collectStartGarbage();
+  collectGarbage();
   const after = getHeapStatistics().total_physical_size;
   assert.ok(after < before - (4 << 20), `${before} bytes before, ${after} after`);
 });
