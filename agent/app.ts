@@ -20,7 +20,6 @@ import type { LiveConnectionView } from './dataplane/messages.ts';
 import { type DedicatedPod, startDedicated } from './dedicated.ts';
 import { FilePodDirectory } from './enrol/file-pod-directory.ts';
 import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
-import { IDLE_LOOK_MS, IdleMemory } from './idle-memory.ts';
 import { PodIdentities } from './pod-identities.ts';
 import type { RouteSettings } from './route/outbound.ts';
 import { CaClient } from './state/ca-client.ts';
@@ -57,7 +56,6 @@ export class App implements AdminSource {
   #enrolment: EnrolmentService | undefined;
   #dedicated: DedicatedPod | undefined;
   #admin: AdminServers | undefined;
-  #memoryWatch: NodeJS.Timeout | undefined;
   #logLevel: LogLevel;
 
   constructor(config: AgentConfig) {
@@ -126,8 +124,6 @@ export class App implements AdminSource {
       });
       this.#pending.delete('workload proxy manager');
     }
-    const memory = new IdleMemory(() => performance.eventLoopUtilization().active);
-    this.#memoryWatch = setInterval(() => memory.look(), IDLE_LOOK_MS);
     log.info({ ports: this.#admin.ports, workers: config.workers }, 'the agent runs');
     releaseStartMemory();
   }
@@ -145,7 +141,6 @@ export class App implements AdminSource {
 
   /** Ends everything at once; also after a start that failed. */
   async abort(): Promise<void> {
-    clearInterval(this.#memoryWatch);
     this.#xds?.stop();
     await this.#dedicated?.close().catch((thrown: unknown) => {
       log.error({ reason: toAmbitError(thrown, 'RULES').message }, 'the own namespace was not left as it was found');

@@ -10,7 +10,6 @@ import { HboneServer } from '../../hbone/server.ts';
 import { EventLoop } from '../../reactor/loop.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import { releaseWhenIdle } from '../../reactor/spare-memory.ts';
-import { IDLE_LOOK_MS, IdleMemory } from '../idle-memory.ts';
 import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
 import { IdentityStore } from './identity-store.ts';
@@ -91,21 +90,10 @@ class DataplaneWorker {
     const wakeUp = loop.openWakeUp(() => this.#readMessages());
     releaseWhenIdle(loop);
     this.#tell({ kind: 'ready', wakeUpFd: wakeUp.fd });
-    this.#watchMemory();
     await loop.run();
     wakeUp.close();
     loop.close();
     this.#start.port.close();
-  }
-
-  #watchMemory(): void {
-    const { loop } = this.#context;
-    const memory = new IdleMemory(() => loop.stats.busyMs);
-    const look = (): void => {
-      memory.look();
-      loop.setTimer(IDLE_LOOK_MS, look);
-    };
-    loop.setTimer(IDLE_LOOK_MS, look);
   }
 
   #tell(message: FromWorker): void {
