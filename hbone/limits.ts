@@ -51,7 +51,12 @@ export const HBONE_LIMITS_TABLE: readonly HboneLimitRow[] = [
     'TUNNEL_TIMEOUT for every connection that waits',
   ),
   row('handshakeTimeoutMs', 'ms', 'TLS handshake, either side', 'TLS_TIMEOUT, the connection is closed'),
-  row('responseTimeoutMs', 'ms', 'from CONNECT to its answer', 'the stream is reset, TUNNEL_TIMEOUT'),
+  row(
+    'responseTimeoutMs',
+    'ms',
+    'from asking for a tunnel (waiting for a session included) to the answer of the peer',
+    'TUNNEL_TIMEOUT; a stream that was opened is reset',
+  ),
   row('idleReleaseMs', 'ms', 'a pooled session without streams is kept', 'the session is closed'),
   row(
     'maxStreamsPerSession',

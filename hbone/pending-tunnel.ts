@@ -51,6 +51,7 @@ export class PendingTunnel implements TunnelAttempt, ResponseHandler {
   /** It stands in the queue of this pool. */
   waitIn(pool: PeerPool): void {
     this.#pool = pool;
+    this.#startClock();
   }
 
   /** Sends the CONNECT on a session that has room. */
@@ -58,7 +59,7 @@ export class PendingTunnel implements TunnelAttempt, ResponseHandler {
     this.#pool = pool;
     this.#session = session;
     this.#attempts++;
-    this.#timer ??= this.#context.loop.setTimer(this.#context.limits.responseTimeoutMs, () => this.#onTimeout());
+    this.#startClock();
     try {
       this.#stream = session.http2.request(this.#headers(), true, this);
     } catch (thrown) {
@@ -106,9 +107,16 @@ export class PendingTunnel implements TunnelAttempt, ResponseHandler {
     return list;
   }
 
+  /** One limit for all of it: waiting for a session with room, every attempt, the answer. */
+  #startClock(): void {
+    this.#timer ??= this.#context.loop.setTimer(this.#context.limits.responseTimeoutMs, () => this.#onTimeout());
+  }
+
   #onTimeout(): void {
     const stream = this.#stream;
-    this.refuse(new AmbitError('TUNNEL_TIMEOUT', 'the peer did not answer the CONNECT'));
+    const detail = stream === undefined ? 'no session had room for the tunnel' : 'the peer did not answer the CONNECT';
+    if (stream === undefined) this.#pool?.forget(this);
+    this.refuse(new AmbitError('TUNNEL_TIMEOUT', detail));
     stream?.resetWithCode(CANCEL, undefined);
   }
 

@@ -271,6 +271,19 @@ test('a CONNECT nobody answers ends with TUNNEL_TIMEOUT and the server hears of 
   );
 });
 
+test('a tunnel that finds no room in time ends with TUNNEL_TIMEOUT, and the one that has it lives on', () =>
+  inPoolWorld(
+    async ({ pool, requests, open }) => {
+      const tunnel = await open();
+      const end = new Quiet();
+      tunnel.attach(end);
+      await assert.rejects(open(), { code: 'TUNNEL_TIMEOUT' });
+      assert.equal(pool.stats.waiting, 0);
+      assert.deepEqual([requests.length, end.closed], [1, undefined]);
+    },
+    { sessionsPerPeer: 1, maxStreamsPerSession: 1, responseTimeoutMs: 200 },
+  ));
+
 test('a closed pool ends its tunnels with DRAINED and takes no more', () =>
   inPoolWorld(async ({ loop, pool, open }) => {
     const end = new Quiet();
