@@ -2,7 +2,7 @@
  * Entry of a data plane worker thread: its own event loop, its own copy of the state, its own tunnels and counters. It
  * does what the main thread's messages say (messages.ts) and decides everything about connections by itself.
  */
-import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { AmbitError, toAmbitError, unreachable } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { TunnelPool } from '../../hbone/pool.ts';
@@ -14,6 +14,7 @@ import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
 import { IdentityStore } from './identity-store.ts';
 import { InboundConnection } from './inbound.ts';
+import { Inbox } from './inbox.ts';
 import { LocalPod } from './local-pod.ts';
 import { LogWriter } from './log-writer.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
@@ -87,7 +88,8 @@ class DataplaneWorker {
 
   async run(): Promise<void> {
     const { loop } = this.#context;
-    const wakeUp = loop.openWakeUp(() => this.#readMessages());
+    const inbox = new Inbox<ToWorker>(loop, this.#start.port, (message) => this.#handle(message));
+    const wakeUp = loop.openWakeUp(() => inbox.read());
     releaseWhenIdle(loop);
     this.#tell({ kind: 'ready', wakeUpFd: wakeUp.fd });
     await loop.run();
@@ -98,12 +100,6 @@ class DataplaneWorker {
 
   #tell(message: FromWorker): void {
     this.#start.port.postMessage(message);
-  }
-
-  #readMessages(): void {
-    for (let next = receiveMessageOnPort(this.#start.port); next; next = receiveMessageOnPort(this.#start.port)) {
-      this.#handle(next.message);
-    }
   }
 
   #handle(message: ToWorker): void {
