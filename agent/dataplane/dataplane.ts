@@ -232,7 +232,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
     if (this.#stopping) return;
     const worker = this.#startWorker(index);
     for (const [identity, material] of this.#identities) worker.send({ kind: 'identity', identity, material });
-    for (const update of this.#options.feed.store.snapshot()) worker.send({ kind: 'resources', update });
+    for (const update of this.#options.feed.snapshot()) worker.send({ kind: 'resources', update });
     for (const { pod, netns } of this.#pods.values()) worker.send({ kind: 'pod', pod, netnsFd: netns.fd });
   }
 

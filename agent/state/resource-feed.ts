@@ -1,15 +1,19 @@
 /**
  * The one way resources enter an agent, from xDS or from a file: into the main thread's `MeshState`, into the store,
  * and on to whoever subscribed (the workers), in one order for all.
+ *
+ * Where a control plane feeds it, subscribers are told of no workload before the first answer about policies is in: a
+ * pod that is known while the policies for its namespace are not would let everybody in for that moment.
  */
 import type { MeshState } from './mesh-state.ts';
-import type { ApplyResult, ResourceUpdate } from './resource.ts';
+import { ADDRESS_TYPE, type ApplyResult, type ResourceUpdate } from './resource.ts';
 import { inBatches, ResourceStore } from './resource-store.ts';
 
 export class ResourceFeed {
   readonly state: MeshState;
   readonly store = new ResourceStore();
   readonly #subscribers = new Set<(update: ResourceUpdate) => void>();
+  #awaitsPolicies = false;
 
   constructor(state: MeshState) {
     this.state = state;
@@ -23,9 +27,26 @@ export class ResourceFeed {
       const refused = new Set(result.errors.map(({ name }) => name));
       const accepted =
         refused.size === 0 ? update : { ...update, updated: update.updated.filter(({ name }) => !refused.has(name)) };
-      for (const batch of inBatches(accepted)) for (const publish of this.#subscribers) publish(batch);
+      if (!this.#isHeld(update)) this.#publish(accepted);
     }
     return result;
+  }
+
+  /** Subscribers hear of no address until `policiesArrived`. */
+  awaitPolicies(): void {
+    this.#awaitsPolicies = true;
+  }
+
+  /** The first answer about policies was applied; later calls do nothing. */
+  policiesArrived(): void {
+    if (!this.#awaitsPolicies) return;
+    this.#awaitsPolicies = false;
+    for (const update of this.store.snapshot()) if (update.typeUrl === ADDRESS_TYPE) this.#publish(update);
+  }
+
+  /** Everything that subscribers may know now, in batches. The feed must not change while it is walked. */
+  *snapshot(): Generator<ResourceUpdate> {
+    for (const update of this.store.snapshot()) if (!this.#isHeld(update)) yield update;
   }
 
   /**
@@ -33,8 +54,16 @@ export class ResourceFeed {
    * the returned function is called.
    */
   subscribe(publish: (update: ResourceUpdate) => void): () => void {
-    for (const update of this.store.snapshot()) publish(update);
+    for (const update of this.snapshot()) publish(update);
     this.#subscribers.add(publish);
     return () => this.#subscribers.delete(publish);
+  }
+
+  #isHeld({ typeUrl }: ResourceUpdate): boolean {
+    return this.#awaitsPolicies && typeUrl === ADDRESS_TYPE;
+  }
+
+  #publish(update: ResourceUpdate): void {
+    for (const batch of inBatches(update)) for (const publish of this.#subscribers) publish(batch);
   }
 }

@@ -4,8 +4,8 @@
  */
 export const ADDRESS_TYPE = 'type.googleapis.com/istio.workload.Address';
 export const AUTHORIZATION_TYPE = 'type.googleapis.com/istio.security.Authorization';
-/** Every type an agent subscribes to, in the order of subscription. */
-export const RESOURCE_TYPES: readonly string[] = [ADDRESS_TYPE, AUTHORIZATION_TYPE];
+/** Every type an agent subscribes to, in the order of subscription: policies come before the workloads they are for. */
+export const RESOURCE_TYPES: readonly string[] = [AUTHORIZATION_TYPE, ADDRESS_TYPE];
 
 export interface EncodedResource {
   /** The uid of a workload, `<namespace>/<hostname>` of a service, `<namespace>/<name>` of a policy. */

@@ -24,7 +24,13 @@ import { openBidiStream } from '../../core/grpc.ts';
 import { logger } from '../../core/log.ts';
 import { type ControlEndpoint, openControlClient, readMetadata, readRoots } from './control-channel.ts';
 import { MAX_NAME_LENGTH } from './decode-fields.ts';
-import { type EncodedResource, RESOURCE_TYPES, type ResourceError, type ResourceUpdate } from './resource.ts';
+import {
+  AUTHORIZATION_TYPE,
+  type EncodedResource,
+  RESOURCE_TYPES,
+  type ResourceError,
+  type ResourceUpdate,
+} from './resource.ts';
 import type { ResourceFeed } from './resource-feed.ts';
 
 export interface XdsClientOptions {
@@ -81,6 +87,7 @@ export class XdsClient {
   /** @param feed where resources go and whose store names the versions held */
   constructor(feed: ResourceFeed, options: XdsClientOptions) {
     this.#feed = feed;
+    feed.awaitPolicies();
     this.#options = { ...DEFAULTS, ...options };
     this.#backoff = new Backoff({ firstMs: this.#options.firstBackoffMs, maxMs: this.#options.maxBackoffMs });
     this.synced = new Promise((resolve) => {
@@ -173,6 +180,7 @@ export class XdsClient {
       ...(errors.length === 0 ? {} : { errorDetail: { message: describe(errors) } }),
     });
     this.#unsynced.delete(typeUrl);
+    if (typeUrl === AUTHORIZATION_TYPE) this.#feed.policiesArrived();
     if (this.#unsynced.size === 0) this.#onSynced();
   }
 

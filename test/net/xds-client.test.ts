@@ -44,9 +44,11 @@ class Conversation {
     return request;
   }
 
-  /** The two subscriptions every stream begins with. */
+  /** The two subscriptions every stream begins with: addresses, policies. They come in the other order. */
   async subscriptions(): Promise<[DeltaDiscoveryRequest, DeltaDiscoveryRequest]> {
-    return [await this.next(), await this.next()];
+    const policies = await this.next();
+    assert.equal(policies.typeUrl, AUTHORIZATION_TYPE);
+    return [await this.next(), policies];
   }
 
   /** Sends a response and waits for what the client says to it: undefined, or why it refuses. */
@@ -190,6 +192,18 @@ describe('a stream', () => {
       assert.equal(await stream.push(AUTHORIZATION_TYPE, [P]), undefined);
       assert.equal(world.state.findPolicy('default/p')?.name, 'p');
       await within(world.client.synced, 'synchronisation');
+    }));
+
+  test('tells subscribers of no workload before the first answer about policies is in force', () =>
+    withWorld(async (world) => {
+      const stream = await world.stream();
+      const heard: string[] = [];
+      world.feed.subscribe(({ updated }) => heard.push(...updated.map(({ name }) => name)));
+      assert.equal(await stream.subscriptions().then(() => stream.push(ADDRESS_TYPE, [A])), undefined);
+      assert.deepEqual([heard, [...world.feed.snapshot()]], [[], []], 'neither workers nor their replacements');
+      await stream.push(AUTHORIZATION_TYPE, [P]);
+      await stream.push(ADDRESS_TYPE, [B]);
+      assert.deepEqual(heard, [P.name, A.name, B.name]);
     }));
 
   test('is synchronised also when a part of the first response was refused', () =>
