@@ -8,7 +8,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
@@ -53,7 +53,8 @@ function writeBeside(path: string, text: string, mode: number, putInPlace: (temp
     rmSync(temporary, { force: true });
     const file = openSync(temporary, 'wx', mode);
     try {
-      writeSync(file, text);
+      // Loops where one system call writes less, as it does on a disk that is filling up.
+      writeFileSync(file, text);
       fsyncSync(file);
     } finally {
       closeSync(file);

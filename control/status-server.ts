@@ -25,7 +25,8 @@ export function openStatusServer(
       send(405, 'text/plain', 'only GET\n');
       return;
     }
-    const path = new URL(request.url ?? '/', 'http://status').pathname;
+    // A stranger's text: not everything that HTTP lets through is a URL.
+    const path = URL.parse(request.url ?? '/', 'http://status')?.pathname ?? '';
     const view = path.startsWith('/debug/') ? source.views.get(path.slice('/debug/'.length)) : undefined;
     if (view !== undefined) {
       send(200, 'application/json', `${JSON.stringify(view(), undefined, 2)}\n`);

@@ -101,6 +101,10 @@ export class RootStore {
     const path = join(this.#folder, 'roots.json');
     const raw = readIfPresent(path);
     if (raw === undefined) {
+      // The bundle is written after the list: where it is, there was a list, and its roots are trusted by somebody.
+      if (readIfPresent(this.#bundlePath) !== undefined) {
+        throw new AmbitError('CONFIGURATION', `${path} is missing although ${this.#bundlePath} is there`);
+      }
       // A key that was written before its list is a first start that did not get far: nothing was ever signed by it.
       for (const name of readdirSync(this.#folder)) if (name.endsWith('.key.pem')) rmSync(join(this.#folder, name));
       return [];

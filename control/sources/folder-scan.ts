@@ -6,6 +6,7 @@
  */
 import { type BigIntStats, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { AmbitError } from '../../core/errors.ts';
 
 /** Largest file that is read, bytes. */
 export const MAX_FILE_BYTES = 16 * 1024 * 1024;
@@ -35,7 +36,7 @@ export function isObjectFile(name: string): boolean {
   );
 }
 
-/** Lists what is there now. Files that vanish while it looks are left out. Throws when the root cannot be read. */
+/** Lists what is there now. Files that vanish while it looks are left out. Throws when the root or a folder in it cannot be read. */
 export function listFolder(root: string): FolderListing {
   const files = new Map<string, FileStamp>();
   const folders: string[] = [];
@@ -48,7 +49,9 @@ export function listFolder(root: string): FolderListing {
       if (stats.isDirectory()) {
         // ConfigMap volumes show each file through a link beside hidden folders.
         if (!entry.startsWith('.') && depth < MAX_DEPTH) visitIfPresent(path, `${prefix}${entry}/`, depth + 1);
-      } else if (stats.isFile() && isObjectFile(entry) && files.size < MAX_FILES) {
+      } else if (stats.isFile() && isObjectFile(entry)) {
+        // Leaving some out would remove what they hold.
+        if (files.size >= MAX_FILES) throw new AmbitError('CONFIGURATION', `more than ${MAX_FILES} files`);
         files.set(prefix + entry, stampOf(stats));
       }
     }
@@ -56,8 +59,9 @@ export function listFolder(root: string): FolderListing {
   const visitIfPresent = (folder: string, prefix: string, depth: number): void => {
     try {
       visit(folder, prefix, depth);
-    } catch {
-      // The sub-folder went away between the listing and now; the next listing tells.
+    } catch (thrown) {
+      // A sub-folder may go away between the listing and now. One that cannot be read must not look like an empty one.
+      if (!(thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT')) throw thrown;
     }
   };
   visit(root, '', 0);

@@ -1,0 +1,69 @@
+/**
+ * What strangers and a damaged disk can do to the control plane: request targets that are no URL on the status port, a
+ * state folder that lost a part, a configuration folder of which a part cannot be read.
+ */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { RootStore } from '../../control/ca/root-store.ts';
+import { listFolder } from '../../control/sources/folder-scan.ts';
+import { openStatusServer } from '../../control/status-server.ts';
+import { getIp } from '../../core/ip.ts';
+
+function folder(context: TestContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'ambit-hostile-'));
+  context.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+async function answerTo(port: number, target: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  socket.end(`GET ${target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+  let text = '';
+  socket.on('data', (bytes) => {
+    text += bytes;
+  });
+  await once(socket, 'close', { signal: AbortSignal.timeout(3000) });
+  return text.slice(0, 12);
+}
+
+test('no request target ends the process behind the status port', async (context) => {
+  const source = {
+    pending: () => [],
+    metrics: async () => ({ contentType: 'text/plain', text: '' }),
+    views: new Map([['clients', () => []]]),
+  };
+  const { server, port } = await openStatusServer({ ip: getIp('127.0.0.1'), port: 0 }, source);
+  context.after(() => server.close());
+  for (const target of ['//', 'http://', '//[', 'http://x:99999/', '*', '/debug/__proto__']) {
+    assert.equal(await answerTo(port, target), 'HTTP/1.1 404', target);
+  }
+  assert.equal(await answerTo(port, '/debug/clients'), 'HTTP/1.1 200');
+});
+
+test('a state folder without its list of roots is an error, not a reason for a new root', (context) => {
+  const state = folder(context);
+  const store = new RootStore(state, 'cluster.local');
+  const root = store.create(3_600_000, Date.now(), Date.now());
+  renameSync(join(state, 'ca', 'roots.json'), join(state, 'elsewhere.json'));
+  assert.throws(() => new RootStore(state, 'cluster.local'), { code: 'CONFIGURATION' });
+  renameSync(join(state, 'elsewhere.json'), join(state, 'ca', 'roots.json'));
+  assert.deepEqual(
+    new RootStore(state, 'cluster.local').roots.map(({ id }) => id),
+    [root.id],
+    'its key was not thrown away meanwhile',
+  );
+});
+
+test('a part of the configuration folder that cannot be read does not look as if its files were gone', (context) => {
+  const root = folder(context);
+  mkdirSync(join(root, 'policies'));
+  writeFileSync(join(root, 'policies', 'deny.yaml'), 'kind: AuthorizationPolicy\n');
+  assert.deepEqual([...listFolder(root).files.keys()], ['policies/deny.yaml']);
+  symlinkSync('a-loop', join(root, 'policies', 'a-loop'));
+  assert.throws(() => listFolder(root), { code: 'ELOOP' });
+});
