@@ -11,7 +11,7 @@ import { hostname } from 'node:os';
 import { eligibilitySettings } from '../core/enrolment/eligibility.ts';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger, setLogLevel } from '../core/log.ts';
-import { releaseStartMemory } from '../reactor/spare-memory.ts';
+import { releaseMainWhenIdle } from '../reactor/spare-memory.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
 import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
@@ -125,7 +125,7 @@ export class App implements AdminSource {
       this.#pending.delete('workload proxy manager');
     }
     log.info({ ports: this.#admin.ports, workers: config.workers }, 'the agent runs');
-    releaseStartMemory();
+    releaseMainWhenIdle();
   }
 
   /** Drains, then ends everything. Rules of enrolled pods stay: until a successor comes they fail closed. */

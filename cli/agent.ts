@@ -1,5 +1,6 @@
 /** `ambit agent`: the node agent. Its settings come from the environment (docs/CONFIGURATION.md). */
 import { Command } from 'commander';
+import { agentProgram } from '../agent/build.ts';
 import { runDeployable } from './run-deployable.ts';
 
 export function agentCommand(): Command {
@@ -11,5 +12,9 @@ export function agentCommand(): Command {
       '[arguments...]',
       'passed on: --dedicated <ns>/<name>/<sa>, --config <file>, --identity-dir <dir>, --capture',
     )
-    .action((args: string[]) => runDeployable('agent/main.ts', args));
+    .action(async (args: string[]) => {
+      const { file, unbuilt } = await agentProgram();
+      if (unbuilt !== undefined) process.stderr.write(`ambit: runs from its sources, with more memory: ${unbuilt}\n`);
+      runDeployable(file, args);
+    });
 }

@@ -1,5 +1,6 @@
 /** How the sandbox starts the node agents and the control plane: arguments, environment, and when they count as ready. */
 import { writeFile } from 'node:fs/promises';
+import { agentProgram } from '../agent/build.ts';
 import { mintAgentToken } from '../control/tokens.ts';
 import { AmbitError } from '../core/errors.ts';
 import {
@@ -46,11 +47,12 @@ export async function agentProcess(node: NodeLayout, options: AgentOptions): Pro
   const tokenFile = `${node.runDirectory}/token`;
   const token = await mintAgentToken(TOKEN_KEY_FILE, { ...AGENT_SERVICE_ACCOUNT, node: node.name }, TOKEN_LIFETIME_MS);
   await writeFile(tokenFile, token, { mode: 0o600 });
+  const { file } = await agentProgram();
   const address = `${CONTROL_IP}:${CONTROL_PORT}`;
   return new SupervisedProcess({
     name: `agent ${node.name}`,
     netns: node.namespace,
-    argv: [process.execPath, `${REPOSITORY_DIRECTORY}/agent/main.ts`],
+    argv: [process.execPath, file],
     env: {
       NODE_NAME: node.name,
       AMBIT_RUN_DIR: node.runDirectory,

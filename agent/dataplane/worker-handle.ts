@@ -9,6 +9,8 @@ import type { FromWorker, LiveConnectionView, ToWorker, WorkerMetrics, WorkerSta
 import { reclaimDescriptors } from './reclaim-descriptors.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
+/** Beside this file: as a source, or as the other bundle of agent/build.ts. */
+const WORKER = new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url);
 /** A worker that does not answer a question within this time is left out of the answer. */
 const ANSWER_TIMEOUT_MS = 1000;
 
@@ -39,7 +41,7 @@ export class WorkerHandle {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const workerData: WorkerStart = { index, settings, port: port2 };
-    this.#thread = new Worker(new URL('./worker.ts', import.meta.url), { workerData, transferList: [port2] });
+    this.#thread = new Worker(WORKER, { workerData, transferList: [port2] });
     port1.on('message', (message: FromWorker) => this.#receive(message));
     this.#thread.on('error', (error) => {
       this.#error = error instanceof Error ? error : new Error(String(error));

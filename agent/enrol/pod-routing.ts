@@ -6,7 +6,9 @@
  * Everything here is list first, then act, so that repeating it adds nothing and removing it twice is no error.
  */
 import { readFileSync } from 'node:fs';
-import { createRtNetlink, FlagsNew, type RtNetlinkSocket } from 'netlink';
+// Not the package's index, which loads the tables of every other netlink protocol.
+import { FlagsNew } from 'netlink/dist/constants.js';
+import { createRtNetlink, type RtNetlinkSocket } from 'netlink/dist/rt/rt.js';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { type IpAddress, ipFromBytes } from '../../core/ip.ts';
 import { LOCAL_ROUTE_TABLE, LOCAL_RULE_PREFERENCE, MARK_MASK, SOURCE_PRESERVED_MARK } from '../../core/ports.ts';

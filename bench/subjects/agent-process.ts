@@ -2,10 +2,9 @@
 import type { ChildProcess } from 'node:child_process';
 import { openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { agentProgram } from '../../agent/build.ts';
 import { endChild, type Namespace } from '../namespaces.ts';
 import { awaitTrue } from '../wait.ts';
-
-const AGENT = join(import.meta.dirname, '..', '..', 'agent', 'main.ts');
 
 export interface AgentOptions {
   readonly namespace: Namespace;
@@ -30,9 +29,10 @@ export async function startAgent(options: AgentOptions): Promise<AgentProcess> {
   writeFileSync(mesh, options.mesh);
   const profile = process.env.AMBIT_BENCH_PROFILE;
   const nodeFlags = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
+  const { file } = await agentProgram();
   const child = namespace.start(
     process.execPath,
-    [...nodeFlags, AGENT, '--config', mesh, '--identity-dir', options.identityDirectory, ...flags],
+    [...nodeFlags, file, '--config', mesh, '--identity-dir', options.identityDirectory, ...flags],
     {
       stdout: openSync(join(folder, `${name}.access.log`), 'w'),
       env: {

@@ -47,6 +47,7 @@ export const sys = {
   sendmsg: native<(fd: Fd, message: Address, flags: number) => number>('int sendmsg(int, uintptr_t, int)'),
   recvmsg: native<(fd: Fd, message: Address, flags: number) => number>('int recvmsg(int, uintptr_t, int)'),
   ioctl: native<(fd: Fd, request: number, argument: Address) => number>('int ioctl(int, ulong, uintptr_t)'),
+  malloc_trim: native<(keep: number) => number>('int malloc_trim(size_t)'),
   fcntl: native<(fd: Fd, command: number, argument: number) => number>('int fcntl(int, int, int)'),
 };
 

@@ -12,6 +12,8 @@ import { endProcess } from './netns.ts';
 const MAIN = fileURLToPath(new URL('../../agent/main.ts', import.meta.url));
 
 export interface AgentProcessOptions {
+  /** The file to run; by default the sources. */
+  readonly program?: string;
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   /** Command that runs the agent, for example with fewer capabilities. */
@@ -43,7 +45,11 @@ export class AgentProcess {
   /** Starts without waiting. */
   static launch(namespace: TestNamespace, options: AgentProcessOptions = {}): AgentProcess {
     const { PATH = '' } = process.env;
-    const [command = process.execPath, ...rest] = [...(options.wrapper ?? []), process.execPath, MAIN];
+    const [command = process.execPath, ...rest] = [
+      ...(options.wrapper ?? []),
+      process.execPath,
+      options.program ?? MAIN,
+    ];
     const child = namespace.spawn(command, [...rest, ...(options.args ?? [])], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH, LOG_FORMAT: 'json', AMBIT_WORKERS: '2', ...options.environment },
