@@ -6,7 +6,15 @@
  * pod that is known while the policies for its namespace are not would let everybody in for that moment.
  */
 import type { MeshState } from './mesh-state.ts';
-import { ADDRESS_TYPE, type ApplyResult, type ResourceUpdate } from './resource.ts';
+import { denialInPlaceOf } from './refused-policy.ts';
+import {
+  ADDRESS_TYPE,
+  type ApplyResult,
+  AUTHORIZATION_TYPE,
+  type EncodedResource,
+  type ResourceError,
+  type ResourceUpdate,
+} from './resource.ts';
 import { inBatches, ResourceStore } from './resource-store.ts';
 
 export class ResourceFeed {
@@ -21,6 +29,13 @@ export class ResourceFeed {
 
   /** Applies, keeps and publishes what is acceptable; the result names what is not. */
   apply(update: ResourceUpdate): ApplyResult {
+    const result = this.#take(update);
+    const denials = this.#denialsFor(update, result.errors);
+    if (denials.length > 0) this.#take({ typeUrl: update.typeUrl, updated: denials, removed: [] });
+    return result;
+  }
+
+  #take(update: ResourceUpdate): ApplyResult {
     const result = this.state.apply(update);
     this.store.record(update, result.errors);
     if (result.changed) {
@@ -57,6 +72,15 @@ export class ResourceFeed {
     for (const update of this.snapshot()) publish(update);
     this.#subscribers.add(publish);
     return () => this.#subscribers.delete(publish);
+  }
+
+  /** For policies that were refused and of which no earlier version is in force. */
+  #denialsFor({ typeUrl, updated }: ResourceUpdate, errors: readonly ResourceError[]): EncodedResource[] {
+    if (typeUrl !== AUTHORIZATION_TYPE || errors.length === 0) return [];
+    const refused = new Set(errors.map(({ name }) => name));
+    return updated.flatMap((resource) =>
+      refused.has(resource.name) && !this.store.has(typeUrl, resource.name) ? denialInPlaceOf(resource) : [],
+    );
   }
 
   #isHeld({ typeUrl }: ResourceUpdate): boolean {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
+import { authorize } from '../../agent/route/authorize.ts';
 import { MeshState } from '../../agent/state/mesh-state.ts';
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE, type ResourceUpdate } from '../../agent/state/resource.ts';
 import { ResourceFeed } from '../../agent/state/resource-feed.ts';
@@ -11,6 +12,7 @@ import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryResponseSchema,
 } from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
+import { getIp } from '../../core/ip.ts';
 import { ControlServer, type DiscoveryCall } from '../support/control-server.ts';
 import { policy, service, type TestResource, workload } from '../support/mesh-resources.ts';
 
@@ -225,6 +227,36 @@ describe('a stream', () => {
       for (const name of [BROKEN.name, 'somebody-else', WEB.name])
         assert.ok(reasons?.includes(`${name}: `), `${name} in ${reasons}`);
       assert.deepEqual(world.state.sizes, { workloads: 1, services: 0, policies: 0 });
+    }));
+
+  test('denies what a policy is for that it cannot read, until it can, and keeps the last one it could read', () =>
+    withWorld(async (world) => {
+      const stream = await world.stream();
+      await stream.subscriptions();
+      const heard: string[] = [];
+      world.feed.subscribe(({ updated, removed }) => heard.push(...updated.map(({ name }) => name), ...removed));
+      const unreadable = { ...P, version: 'new', bytes: Uint8Array.of(255, 255) };
+      assert.match((await stream.push(AUTHORIZATION_TYPE, [unreadable])) ?? '', /default\/p: /);
+      assert.equal(world.state.findPolicy(P.name)?.action, 'DENY');
+      const [workloadA] = [workload('a', { ips: ['10.0.0.1'] })];
+      await stream.push(ADDRESS_TYPE, [workloadA]);
+      const local = world.state.findWorkloadByUid(workloadA.name);
+      assert.ok(local);
+      const facts = {
+        source: undefined,
+        sourceIp: getIp('10.0.0.9'),
+        destinationIp: getIp('10.0.0.1'),
+        destinationPort: 80,
+      };
+      assert.equal(authorize(world.state, local, facts).kind, 'deny');
+      assert.deepEqual(world.feed.store.versions(AUTHORIZATION_TYPE), { [P.name]: '' }, 'asked for again');
+      assert.equal(await stream.push(AUTHORIZATION_TYPE, [P]), undefined);
+      assert.equal(world.state.findPolicy(P.name)?.action, 'ALLOW');
+      await stream.push(AUTHORIZATION_TYPE, [unreadable]);
+      assert.equal(world.state.findPolicy(P.name)?.action, 'ALLOW', 'the version in force stays');
+      await stream.push(AUTHORIZATION_TYPE, [], [P.name]);
+      assert.equal(authorize(world.state, local, facts).kind, 'allow');
+      assert.deepEqual(heard, [P.name, workloadA.name, P.name, P.name]);
     }));
 
   test('names at most fifty refusals', () =>
