@@ -9,6 +9,7 @@ export interface HboneLimits {
   readonly maxWaitingPerPeer: number;
   readonly maxAttempts: number;
   readonly maxConcurrentHandshakes: number;
+  readonly maxHandshakesPerAddress: number;
   readonly maxSessions: number;
   readonly maxSessionsPerIdentity: number;
   readonly badRequestsBurst: number;
@@ -24,6 +25,7 @@ export const HBONE_LIMITS: HboneLimits = {
   maxWaitingPerPeer: 4096,
   maxAttempts: 3,
   maxConcurrentHandshakes: 256,
+  maxHandshakesPerAddress: 128,
   maxSessions: 20_000,
   maxSessionsPerIdentity: 4096,
   badRequestsBurst: 50,
@@ -76,6 +78,12 @@ export const HBONE_LIMITS_TABLE: readonly HboneLimitRow[] = [
     'maxConcurrentHandshakes',
     'handshakes',
     'TLS handshakes of a worker under way',
+    'the connection is closed at once',
+  ),
+  row(
+    'maxHandshakesPerAddress',
+    'handshakes',
+    'of these, handshakes of one client address: nobody keeps all others out',
     'the connection is closed at once',
   ),
   row('maxSessions', 'sessions', 'server sessions of a worker', 'the connection is closed at once'),

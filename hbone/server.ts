@@ -5,7 +5,7 @@
  *   accept -> TLS handshake -> identity -> HTTP/2 session -> CONNECT -> onConnect(request) -> accept | refuse
  */
 import { AmbitError } from '../core/errors.ts';
-import { parseAuthority, type SocketAddress } from '../core/ip.ts';
+import { type IpAddress, parseAuthority, type SocketAddress } from '../core/ip.ts';
 import type { ReceivedHeaders } from '../reactor/http2/headers.ts';
 import { HBONE_HTTP2_LIMITS, type Http2Limits } from '../reactor/http2/limits.ts';
 import { Http2Runtime } from '../reactor/http2/runtime.ts';
@@ -42,6 +42,7 @@ export interface HboneServerOptions<Tag> {
   readonly trustDomain: string;
   readonly handshakeTimeoutMs?: number;
   readonly maxConcurrentHandshakes?: number;
+  readonly maxHandshakesPerAddress?: number;
   readonly maxSessions?: number;
   readonly maxSessionsPerIdentity?: number;
   readonly http2?: Http2Limits;
@@ -64,6 +65,7 @@ export interface HboneServerStats {
 
 interface Handshake<Tag> {
   readonly connection: TlsConnection;
+  readonly address: IpAddress;
   readonly tag: Tag;
 }
 
@@ -78,6 +80,7 @@ export class HboneServer<Tag> {
   readonly #options: HboneServerOptions<Tag>;
   readonly #http2: Http2Limits;
   readonly #handshakes = new Set<Handshake<Tag>>();
+  readonly #handshakesPerAddress = new Map<IpAddress, number>();
   readonly #sessions = new Set<ServerSession<Tag>>();
   readonly #perIdentity = new Map<string, number>();
   #accepted = 0;
@@ -111,6 +114,8 @@ export class HboneServer<Tag> {
     const crowded =
       this.#draining ||
       this.#handshakes.size >= (options.maxConcurrentHandshakes ?? HBONE_LIMITS.maxConcurrentHandshakes) ||
+      (this.#handshakesPerAddress.get(facts.remote.ip) ?? 0) >=
+        (options.maxHandshakesPerAddress ?? HBONE_LIMITS.maxHandshakesPerAddress) ||
       this.#sessions.size >= (options.maxSessions ?? HBONE_LIMITS.maxSessions);
     const context = crowded
       ? new AmbitError(this.#draining ? 'DRAINED' : 'SESSION_LIMIT', 'no further session is accepted now')
@@ -123,16 +128,17 @@ export class HboneServer<Tag> {
     const connection = new TlsConnection(this.#loop, socket, context, {
       timeoutMs: options.handshakeTimeoutMs ?? HBONE_LIMITS.handshakeTimeoutMs,
       onSecure: () => {
-        this.#handshakes.delete(handshake);
+        this.#endHandshake(handshake);
         this.#onSecure(connection, facts);
       },
       onHandshakeFailed: (error) => {
-        this.#handshakes.delete(handshake);
+        this.#endHandshake(handshake);
         this.#refuseSession(facts, error);
       },
     });
-    const handshake: Handshake<Tag> = { connection, tag };
+    const handshake: Handshake<Tag> = { connection, tag, address: facts.remote.ip };
     this.#handshakes.add(handshake);
+    add(this.#handshakesPerAddress, handshake.address, 1);
   }
 
   /** Two phases: GOAWAY with the highest id, then the final one; sessions close when their streams end. `tag`: only its sessions. */
@@ -146,7 +152,7 @@ export class HboneServer<Tag> {
     if (tag === undefined) this.#draining = true;
     for (const handshake of [...this.#handshakes]) {
       if (tag !== undefined && handshake.tag !== tag) continue;
-      this.#handshakes.delete(handshake);
+      this.#endHandshake(handshake);
       handshake.connection.abort();
     }
     const error = new AmbitError('DRAINED', 'the server was closed');
@@ -161,6 +167,10 @@ export class HboneServer<Tag> {
       socket.abort();
       return undefined;
     }
+  }
+
+  #endHandshake(handshake: Handshake<Tag>): void {
+    if (this.#handshakes.delete(handshake)) add(this.#handshakesPerAddress, handshake.address, -1);
   }
 
   #onSecure(connection: TlsConnection, facts: SessionFacts<Tag>): void {
@@ -232,4 +242,11 @@ export class HboneServer<Tag> {
 /** Ends of a session that are the peer's fault; losing the connection or draining is none. */
 function isRefusal(error: AmbitError): boolean {
   return error.code === 'H2_FLOOD' || error.code === 'H2_PROTOCOL' || error.code === 'PING_TIMEOUT';
+}
+
+/** Counts per key; keys whose count is zero are not kept. */
+function add<Key>(counts: Map<Key, number>, key: Key, difference: 1 | -1): void {
+  const count = (counts.get(key) ?? 0) + difference;
+  if (count === 0) counts.delete(key);
+  else counts.set(key, count);
 }

@@ -24,6 +24,23 @@ test('row 12: connections that never say hello are bounded in number and in time
     { maxConcurrentHandshakes: 8, handshakeTimeoutMs: 300 },
   ));
 
+test('row 12: one address that never says hello does not keep others from their handshake', () =>
+  inHostileWorld(
+    async (world) => {
+      const sockets = Array.from({ length: 20 }, () => {
+        return net.connect({ port: world.server.address.port, host: '127.0.0.1', localAddress: '127.0.0.2' });
+      });
+      for (const socket of sockets) socket.on('error', () => {});
+      await until(world.loop, 'what is too much is refused', () => world.refusals.length === 16);
+      const other = await world.attacker();
+      other.connectRequest(1, world.echo);
+      await until(world.loop, 'the other one is served', () => world.connects() === 2);
+      assert.ok(world.refusals.every((error) => error.code === 'SESSION_LIMIT'));
+      for (const socket of sockets) socket.destroy();
+    },
+    { maxConcurrentHandshakes: 8, maxHandshakesPerAddress: 4 },
+  ));
+
 test('row 12: garbage instead of a handshake is refused', () =>
   inHostileWorld(async (world) => {
     const socket = net.connect(world.server.address.port, '127.0.0.1');
