@@ -1,53 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { AgentProcess } from '../support/agent-process.ts';
-import { TestNetwork, type TestPod } from '../support/netns.ts';
-import { createAuthority, type TestAuthority } from '../support/pki.ts';
+import { DedicatedFiles } from '../support/dedicated-files.ts';
+import { TestNetwork } from '../support/netns.ts';
 import { readToEnd } from '../support/socket-exchange.ts';
-
-/** Files of two dedicated agents: the mesh and an identity folder for each pod. */
-class Files implements Disposable {
-  readonly directory = mkdtempSync(join(tmpdir(), 'ambit-dedicated-'));
-  readonly config = join(this.directory, 'mesh.yaml');
-  readonly #authority: TestAuthority = createAuthority();
-
-  constructor(pods: readonly TestPod[]) {
-    const workloads = pods.map((pod) => ({
-      name: pod.label,
-      namespace: 'default',
-      serviceAccount: pod.label,
-      workloadIps: [pod.address],
-      protocol: 'HBONE',
-      node: `node-of-${pod.label}`,
-      services: {},
-    }));
-    writeFileSync(this.config, JSON.stringify({ workloads }));
-  }
-
-  args(pod: TestPod): string[] {
-    const { label } = pod;
-    const folder = join(this.directory, label);
-    const leaf = this.#authority.issue({ uris: [`spiffe://cluster.local/ns/default/sa/${label}`] });
-    mkdirSync(folder);
-    writeFileSync(join(folder, 'key.pem'), leaf.privateKeyPem);
-    writeFileSync(join(folder, 'cert-chain.pem'), leaf.certificateChainPem);
-    writeFileSync(join(folder, 'root-cert.pem'), this.#authority.pem);
-    return ['--dedicated', `default/${label}/${label}`, '--config', this.config, '--identity-dir', folder, '--capture'];
-  }
-
-  [Symbol.dispose](): void {
-    rmSync(this.directory, { recursive: true });
-  }
-}
 
 test('two dedicated agents carry a connection through a tunnel, say so, and leave their namespaces as they were', async () => {
   await using network = TestNetwork.create();
   const client = network.addNode().addPod('client');
   const server = network.addNode().addPod('server');
-  using files = new Files([client, server]);
+  using files = new DedicatedFiles([client, server]);
   const [near, far] = await Promise.all(
     [client, server].map((pod) =>
       AgentProcess.start(pod, {
@@ -82,7 +44,7 @@ test('an agent that is killed leaves its pod closed, and its successor opens it 
   await using network = TestNetwork.create();
   const client = network.addNode().addPod('client');
   const server = network.addNode().addPod('server');
-  using files = new Files([client, server]);
+  using files = new DedicatedFiles([client, server]);
   const args = files.args(client);
   const environment = { NODE_NAME: 'node-of-client' };
   const first = await AgentProcess.start(client, { args, environment });
@@ -113,7 +75,7 @@ test('mistakes in the configuration end the agent with every mistake named', asy
 test('an agent without the capabilities it needs says which, and ends', async () => {
   await using network = TestNetwork.create();
   const pod = network.addNode().addPod('client');
-  using files = new Files([pod]);
+  using files = new DedicatedFiles([pod]);
   const agent = AgentProcess.launch(pod, {
     args: files.args(pod),
     wrapper: ['setpriv', '--bounding-set=-net_admin,-net_raw,-sys_admin'],

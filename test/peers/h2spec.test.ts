@@ -58,7 +58,12 @@ for (const part of ['generic', 'http2', 'hpack']) {
   }, async () => {
     await withLoop(async (loop) => {
       const server = startOurServer(loop, SERVER_MATERIAL);
-      const plain = await startGoPeer(forwarder, 'forward', CLIENT_MATERIAL, formatSocketAddress(server.address));
+      const plain = await startGoPeer({
+        program: forwarder,
+        mode: 'forward',
+        material: CLIENT_MATERIAL,
+        args: [formatSocketAddress(server.address)],
+      });
       try {
         const { port } = plain.address;
         const cases = await runH2spec(part, port);

@@ -2,7 +2,7 @@
  * Builds the Go programs of test/peers into the cache folder and starts them. What they depend on is pinned in go.sum;
  * Go's own build cache makes repeated builds quick.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,7 @@ import { promisify } from 'node:util';
 import { parseAuthority, type SocketAddress } from '../../core/ip.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import { within } from './hbone-contract.ts';
+import type { TestNamespace } from './netns.ts';
 import { ROOT } from './source-files.ts';
 
 const PROGRAMS = join(ROOT, '.cache', 'peers');
@@ -28,20 +29,28 @@ export interface RunningGoPeer {
   stop(): Promise<void>;
 }
 
-/** Starts one mode of hbone-peer with these certificates; resolves when it listens. */
-export async function startGoPeer(
-  program: string,
-  mode: 'server' | 'client' | 'forward',
-  material: TlsMaterial,
-  ...args: readonly string[]
-): Promise<RunningGoPeer> {
+export interface GoPeerOptions {
+  readonly program: string;
+  readonly mode: 'server' | 'client' | 'forward';
+  readonly material: TlsMaterial;
+  /** What follows the folder of certificates on the command line. */
+  readonly args: readonly string[];
+  /** Where it runs, if not beside the test. */
+  readonly namespace?: TestNamespace;
+}
+
+/** Starts hbone-peer; resolves when it listens. */
+export async function startGoPeer(options: GoPeerOptions): Promise<RunningGoPeer> {
+  const { program, mode, material, namespace } = options;
   const folder = await mkdtemp(join(tmpdir(), 'ambit-peer-'));
   await Promise.all([
     writeFile(join(folder, 'key.pem'), material.privateKeyPem, { mode: 0o600 }),
     writeFile(join(folder, 'cert-chain.pem'), material.certificateChainPem),
     writeFile(join(folder, 'root-cert.pem'), material.rootsPem),
   ]);
-  const child = spawn(program, [mode, folder, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const args = [mode, folder, ...options.args];
+  const stdio: StdioOptions = ['pipe', 'pipe', 'inherit'];
+  const child = namespace === undefined ? spawn(program, args, { stdio }) : namespace.spawn(program, args, { stdio });
   const stop = async (): Promise<void> => {
     await endChild(child);
     await rm(folder, { recursive: true, force: true });

@@ -8,8 +8,8 @@ export async function goPeer(): Promise<HbonePeer> {
   const program = await buildGo('hbone-peer', './hbone-peer');
   return {
     name: 'Go x/net/http2',
-    startServer: (material) => startGoPeer(program, 'server', material),
+    startServer: (material) => startGoPeer({ program, mode: 'server', material, args: [] }),
     startClient: (material, server, serverIdentity) =>
-      startGoPeer(program, 'client', material, formatSocketAddress(server), serverIdentity),
+      startGoPeer({ program, mode: 'client', material, args: [formatSocketAddress(server), serverIdentity] }),
   };
 }

@@ -55,7 +55,7 @@ export const TIERS: readonly Tier[] = [
   files('netns', 'real network namespaces', 1, namespaceObstacle),
   files('hostile', 'peers that break the rules', 1),
   files('fuzz', 'random and mutated input', PARALLEL),
-  files('peers', "strangers' implementations, HTTP/2 conformance", 1, goObstacle),
+  files('peers', "strangers' implementations, HTTP/2 conformance", 1, () => goObstacle() ?? namespaceObstacle()),
   {
     name: 'sandbox',
     about: 'the two-node mesh, unattended',

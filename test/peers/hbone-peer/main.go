@@ -2,11 +2,11 @@
 // programs without a client certificate one. Each prints its listening address as its first line and runs until its
 // standard input ends.
 //
-//	hbone-peer server  <folder>                      HBONE server: dials the authority of each CONNECT
+//	hbone-peer server  <folder> [<listen>]           HBONE server: dials the authority of each CONNECT
 //	hbone-peer client  <folder> <server> <identity>  HTTP/1.1 CONNECT proxy in front of tunnels to <server>
 //	hbone-peer forward <folder> <server>             plain TCP to TLS with the client certificate and ALPN h2
 //
-// The folder holds key.pem, cert-chain.pem and root-cert.pem.
+// The folder holds key.pem, cert-chain.pem and root-cert.pem. Without <listen> it is a free port of 127.0.0.1.
 package main
 
 import (
@@ -35,7 +35,11 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listen := "127.0.0.1:0"
+	if args[0] == "server" && len(args) == 3 {
+		listen = args[2]
+	}
+	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return err
 	}
