@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { agentCommand } from './agent.ts';
 import { connectionsCommand } from './connections.ts';
 import { controlCommand } from './control.ts';
-import { printFailure } from './output.ts';
+import { endWhenReaderLeaves, printFailure } from './output.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { tokenCommand } from './token.ts';
 import { versionCommand } from './version.ts';
@@ -25,6 +25,7 @@ export function buildProgram(): Command {
 }
 
 if (import.meta.main) {
+  endWhenReaderLeaves();
   try {
     await buildProgram().parseAsync();
   } catch (error) {

@@ -33,6 +33,18 @@ export function printFailure(thrown: unknown): void {
   process.stderr.write(`ambit: ${error.message}  [${error.code}]\nnext:  ${error.row.hint}\n`);
 }
 
+/**
+ * A reader that stops early (`ambit ... | head`) is no failure: the command ends the way Ctrl-C ends it, so that what it
+ * started is stopped, and says nothing.
+ */
+export function endWhenReaderLeaves(): void {
+  process.stdout.once('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.stdout.on('error', () => {});
+    process.kill(process.pid, 'SIGINT');
+  });
+}
+
 /** Rows under their titles; columns as wide as their widest cell, two blanks apart, numbers to the right. */
 export function renderTable(titles: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
   const texts = rows.map((row) => row.map(String));

@@ -1,6 +1,7 @@
 /** How commands print: tables, units, failures, and that every command can speak JSON. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import type { Command } from 'commander';
 import { buildProgram } from '../../../cli/main.ts';
@@ -76,4 +77,21 @@ test('an agent that does not answer is named', () => {
   const result = spawnSync(LAUNCHER, ['connections', '--admin', '127.0.0.1:1'], { encoding: 'utf8' });
   assert.equal(result.status, 1);
   assert.match(result.stderr, /no agent answers on 127\.0\.0\.1:1.*\nnext: /);
+});
+
+test('a command whose reader leaves ends like Ctrl-C and says nothing', async () => {
+  const output = new URL('../../../cli/output.ts', import.meta.url).href;
+  const script = `import { endWhenReaderLeaves } from '${output}';
+    endWhenReaderLeaves();
+    const writing = setInterval(() => process.stdout.write('line\\n'.repeat(100)), 1);
+    process.once('SIGINT', () => { clearInterval(writing); process.exitCode = 7; });`;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const errors: Buffer[] = [];
+  child.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
+  child.stdout.once('data', () => child.stdout.destroy());
+  const [code] = await once(child, 'close', { signal: AbortSignal.timeout(10_000) });
+  assert.equal(code, 7);
+  assert.equal(Buffer.concat(errors).toString(), '');
 });
