@@ -15,19 +15,19 @@ import type { TunnelRequest } from '../../hbone/server.ts';
 import { type Splice, type SpliceResult, spliceTunnel } from '../../hbone/splice.ts';
 import { type ConnectAttempt, type ConnectHandler, connectTcp } from '../../reactor/tcp-connect.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
-import { authorize } from '../route/authorize.ts';
 import { decideInbound, type InboundDecision } from '../route/inbound.ts';
 import type { Workload } from '../state/workload.ts';
 import { formatBaggage, parseBaggage, parseForwardedHost } from './baggage.ts';
 import type { ConnectionRecord, Cuttable } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
 import { writeProxyHeader } from './proxy-protocol.ts';
+import { awaitVerdict, type VerdictHandler } from './verdict.ts';
 import { type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 type DialDecision = InboundDecision & { readonly kind: 'dial' };
 
-export class InboundConnection implements ConnectHandler, Waiting, Cuttable {
+export class InboundConnection implements ConnectHandler, Waiting, VerdictHandler, Cuttable {
   readonly #worker: WorkerContext;
   readonly #request: TunnelRequest<LocalPod>;
   readonly #pod: LocalPod;
@@ -67,11 +67,11 @@ export class InboundConnection implements ConnectHandler, Waiting, Cuttable {
       this.#refuse(503, new AmbitError('LOOP', `call to proxy port ${decision.address.port} of the pod`));
       return;
     }
-    this.#dial(local, decision);
+    this.#register(local, decision);
   }
 
-  #dial(local: Workload, decision: DialDecision): void {
-    const { recorder, state, loop } = this.#worker;
+  #register(local: Workload, decision: DialDecision): void {
+    const { recorder, state } = this.#worker;
     const { peer, remote, local: dialed } = this.#request;
     const source = state.findWorkloadByIp(local.network, remote.ip);
     this.#decision = decision;
@@ -96,14 +96,18 @@ export class InboundConnection implements ConnectHandler, Waiting, Cuttable {
       destinationIp: decision.address.ip,
       destinationPort: decision.address.port,
     };
-    const verdict = authorize(state, local, this.#record.authorization);
-    this.#record.policy = verdict.policy;
-    if (verdict.kind === 'deny') {
-      this.#refuse(401, verdict.error);
-      return;
-    }
-    const options = { to: decision.address, from: remote.ip, netns: this.#pod.netns, mark: PROXY_MARK };
-    this.#attempt = connectTcp(loop, options, this);
+    this.#wait = awaitVerdict(this.#worker, this.#record, this);
+  }
+
+  onDenied(error: AmbitError): void {
+    this.#refuse(401, error);
+  }
+
+  onAllowed(): void {
+    const to = this.#decision?.address;
+    if (to === undefined) return;
+    const options = { to, from: this.#request.remote.ip, netns: this.#pod.netns, mark: PROXY_MARK };
+    this.#attempt = connectTcp(this.#worker.loop, options, this);
   }
 
   #sourceBaggage(source: Workload | undefined) {

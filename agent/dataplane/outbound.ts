@@ -21,13 +21,16 @@ import type { Workload } from '../state/workload.ts';
 import { formatBaggage, formatForwarded, newTraceparent } from './baggage.ts';
 import type { ConnectionRecord, Cuttable, RecordFacts } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
-import { openSameNodeArrival, type SameNodeArrival } from './same-node.ts';
+import { openSameNodeArrival } from './same-node.ts';
+import { awaitVerdict, type VerdictHandler } from './verdict.ts';
 import { identityKey, type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
 type TunnelDecision = OutboundDecision & { readonly kind: 'tunnel' };
 
-export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelOpenHandler, Waiting, Cuttable {
+export class OutboundConnection
+  implements ChannelOwner, ConnectHandler, TunnelOpenHandler, Waiting, VerdictHandler, Cuttable
+{
   readonly #worker: WorkerContext;
   readonly #pod: LocalPod;
   readonly #socket: TcpSocket;
@@ -39,7 +42,7 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
   #attempt: { cancel(): void } | undefined;
   #record: ConnectionRecord | undefined;
   /** The destination's record when both pods are ours. */
-  #arrival: SameNodeArrival | undefined;
+  #arrival: ConnectionRecord | undefined;
   #splice: Splice | undefined;
   #ended = false;
 
@@ -148,12 +151,23 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
     this.#open(facts);
     const client = { ip: from, port: this.#client.port };
     const arrival = openSameNodeArrival(this.#worker, target, { ...facts, client }, this);
-    this.#arrival = arrival;
-    if (arrival.error !== undefined) {
-      this.cut(arrival.error);
+    if (arrival instanceof AmbitError) {
+      this.cut(arrival);
       return;
     }
-    this.#dial(decision.address, target, from);
+    this.#arrival = arrival;
+    this.#wait = awaitVerdict(this.#worker, arrival, this);
+  }
+
+  onDenied(error: AmbitError): void {
+    this.cut(error);
+  }
+
+  /** The policy of the other pod lets us in. */
+  onAllowed(): void {
+    if (this.#arrival === undefined) return;
+    const { destination, pod, client } = this.#arrival.facts;
+    this.#dial(destination, pod, client.ip);
   }
 
   #openPlain(source: Workload, decision: OutboundDecision & { readonly kind: 'plain' }): void {
@@ -209,12 +223,12 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
     if (this.#ended) return;
     this.#splice = splice;
     this.#record?.watch(splice, true);
-    this.#arrival?.record?.watch(splice, true);
+    this.#arrival?.watch(splice, true);
   }
 
   #onSpliced(result: SpliceResult): void {
     this.#record?.watch(result, true);
-    this.#arrival?.record?.watch(result, true);
+    this.#arrival?.watch(result, true);
     this.#finish(result.error);
   }
 
@@ -280,7 +294,7 @@ export class OutboundConnection implements ChannelOwner, ConnectHandler, TunnelO
     this.#ended = true;
     const { recorder } = this.#worker;
     if (this.#record !== undefined) recorder.end(this.#record, error);
-    if (this.#arrival?.record !== undefined) recorder.end(this.#arrival.record, error);
+    if (this.#arrival !== undefined) recorder.end(this.#arrival, error);
   }
 
   #waitFor(key: string): void {

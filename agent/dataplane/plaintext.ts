@@ -14,15 +14,15 @@ import { spliceSockets } from '../../hbone/splice-sockets.ts';
 import type { ChannelOwner } from '../../reactor/byte-channel.ts';
 import { type ConnectAttempt, type ConnectHandler, connectTcp } from '../../reactor/tcp-connect.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
-import { authorize } from '../route/authorize.ts';
 import { guessInboundService } from '../route/inbound.ts';
 import type { Workload } from '../state/workload.ts';
 import type { ConnectionRecord, Cuttable } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
+import { awaitVerdict, type VerdictHandler } from './verdict.ts';
 import { type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
-export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waiting, Cuttable {
+export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waiting, VerdictHandler, Cuttable {
   readonly #worker: WorkerContext;
   readonly #pod: LocalPod;
   readonly #socket: TcpSocket;
@@ -61,11 +61,11 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
       this.#wait = this.#worker.waits.add(workloadKey(this.#pod.pod.uid), this);
       return;
     }
-    this.#dial(local);
+    this.#register(local);
   }
 
-  #dial(local: Workload): void {
-    const { recorder, state, loop } = this.#worker;
+  #register(local: Workload): void {
+    const { recorder, state } = this.#worker;
     const target = this.#target;
     this.#record = recorder.open(
       {
@@ -88,14 +88,16 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
       destinationIp: target.ip,
       destinationPort: target.port,
     };
-    const verdict = authorize(state, local, this.#record.authorization);
-    this.#record.policy = verdict.policy;
-    if (verdict.kind === 'deny') {
-      this.cut(verdict.error);
-      return;
-    }
-    const options = { to: target, from: this.#client.ip, netns: this.#pod.netns, mark: PROXY_MARK };
-    this.#attempt = connectTcp(loop, options, this);
+    this.#wait = awaitVerdict(this.#worker, this.#record, this);
+  }
+
+  onDenied(error: AmbitError): void {
+    this.cut(error);
+  }
+
+  onAllowed(): void {
+    const options = { to: this.#target, from: this.#client.ip, netns: this.#pod.netns, mark: PROXY_MARK };
+    this.#attempt = connectTcp(this.#worker.loop, options, this);
   }
 
   onConnected(application: TcpSocket): void {

@@ -1,7 +1,8 @@
 /**
  * Asks policy again about live connections whenever the state of the mesh changed: policies, but also workloads (a policy
  * newly selecting a pod, another identity). Each connection is judged against the current record of its pod. Changes in
- * quick succession lead to one pass; a pass over many connections is cut into slices so that traffic goes on.
+ * quick succession lead to one pass; a pass over many connections is cut into slices so that traffic goes on. A policy that is
+ * named but has not arrived cuts only when it stays away.
  */
 import { AmbitError } from '../../core/errors.ts';
 import type { EventLoop, Timer } from '../../reactor/loop.ts';
@@ -9,6 +10,7 @@ import { authorize } from '../route/authorize.ts';
 import type { MeshState } from '../state/mesh-state.ts';
 import type { ConnectionRecord } from './connection-record.ts';
 import type { Recorder } from './recorder.ts';
+import { isUnknownYet, UNKNOWN_POLICY_WAIT_MS } from './verdict.ts';
 
 /** Delay from a change to its pass: together with the pass well under a second. */
 const COALESCE_MS = 100;
@@ -19,6 +21,9 @@ export class PolicyRecheck {
   readonly #state: MeshState;
   readonly #recorder: Recorder;
   #timer: Timer | undefined;
+  /** Since when a policy that a connection depends on has been unknown. */
+  readonly #unknownSinceMs = new WeakMap<ConnectionRecord, number>();
+  #unknownTimer: Timer | undefined;
   #remaining: ConnectionRecord[] = [];
   #changed = false;
   #cuts = 0;
@@ -42,6 +47,7 @@ export class PolicyRecheck {
 
   close(): void {
     this.#timer?.cancel();
+    this.#unknownTimer?.cancel();
   }
 
   #tick(): void {
@@ -61,9 +67,26 @@ export class PolicyRecheck {
     // A pod that vanished from the registry is on its way out; enrolment ends its connections.
     if (local === undefined) return;
     const verdict = authorize(this.#state, local, record.authorization);
-    if (verdict.kind === 'allow') return;
+    if (verdict.kind === 'allow') {
+      this.#unknownSinceMs.delete(record);
+      return;
+    }
+    if (isUnknownYet(verdict) && this.#mayStillArrive(record)) return;
     this.#cuts++;
     record.policy = verdict.policy;
     record.owner.cut(new AmbitError('POLICY_CHANGED', verdict.error.message, { cause: verdict.error }));
+  }
+
+  /** Leaves the connection alone for now; another pass follows. */
+  #mayStillArrive(record: ConnectionRecord): boolean {
+    const { nowMs } = this.#loop;
+    const sinceMs = this.#unknownSinceMs.get(record) ?? nowMs;
+    if (nowMs - sinceMs >= UNKNOWN_POLICY_WAIT_MS) return false;
+    this.#unknownSinceMs.set(record, sinceMs);
+    this.#unknownTimer ??= this.#loop.setTimer(UNKNOWN_POLICY_WAIT_MS - (nowMs - sinceMs), () => {
+      this.#unknownTimer = undefined;
+      this.schedule();
+    });
+    return true;
   }
 }

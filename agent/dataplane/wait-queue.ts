@@ -15,6 +15,9 @@ export function identityKey(identity: SpiffeId): string {
   return `identity ${identity}`;
 }
 
+/** For any change of the resources of the mesh. */
+export const RESOURCES_KEY = 'resources';
+
 export interface Waiting {
   /** What it waits for has happened (or something near it): look again. */
   onAwaited(): void;

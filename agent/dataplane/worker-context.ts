@@ -22,6 +22,6 @@ export interface WorkerContext {
   readonly pool: TunnelPool;
   readonly server: HboneServer<LocalPod>;
   readonly recorder: Recorder;
-  /** Keys by `workloadKey` and `identityKey`. */
+  /** Keys: `workloadKey`, `identityKey`, `RESOURCES_KEY`. */
   readonly waits: WaitQueue;
 }

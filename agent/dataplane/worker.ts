@@ -23,7 +23,7 @@ import { closeListeners, openListeners } from './pod-listeners.ts';
 import { PodTable } from './pod-table.ts';
 import { PolicyRecheck } from './policy-recheck.ts';
 import { Recorder } from './recorder.ts';
-import { identityKey, WaitQueue, workloadKey } from './wait-queue.ts';
+import { identityKey, RESOURCES_KEY, WaitQueue, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 import { workerGauges } from './worker-gauges.ts';
 
@@ -204,6 +204,7 @@ class DataplaneWorker {
     for (const pod of pods.all()) {
       if (pod.findWorkload() !== undefined) waits.wake(workloadKey(pod.pod.uid));
     }
+    waits.wake(RESOURCES_KEY);
     this.#recheck.schedule();
   }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { eventually } from '../support/eventually.ts';
 import { awaitEnd, readBytes, readToEnd } from '../support/socket-exchange.ts';
 import { TwoNodes } from '../support/two-nodes.ts';
 
@@ -57,6 +58,50 @@ test('plaintext reaches a captured pod with the source address kept, and STRICT 
   const tunnelled = await (await mesh.client.process()).connect(mesh.server.address, 8080);
   tunnelled.end('still welcome');
   assert.equal(String(await readToEnd(tunnelled)), 'still welcomestill welcome');
+});
+
+test('a policy that arrives a moment after the workload that names it cuts nothing; one that stays away refuses', async () => {
+  const { mesh, near, far } = await TwoNodes.start();
+  await using _ = mesh;
+  await (await mesh.server.process()).listen(8080, 'echo');
+  const callers = [mesh.client, mesh.second, mesh.network.addNode().addPod('outsider')];
+  const applications = await Promise.all(callers.map((caller) => caller.process()));
+  const exchange = async () => {
+    const sockets = await Promise.all(applications.map((caller) => caller.connect(mesh.server.address, 8080)));
+    for (const socket of sockets) socket.write('ping');
+    return { sockets, answered: Promise.all(sockets.map((socket) => readBytes(socket, 4))) };
+  };
+  const live = await exchange();
+  await live.answered;
+  const name = (policy: string) =>
+    far.configure(
+      `workloads: [{ name: server, namespace: default, serviceAccount: server, workloadIps: [${mesh.server.address}], node: node2, protocol: HBONE, services: {}, authorizationPolicies: [default/${policy}] }]`,
+    );
+
+  name('late');
+  const early = await exchange();
+  await eventually('all three wait', async () =>
+    assert.equal(await far.gauge('ambit_worker_waiting_connections'), callers.length),
+  );
+  far.configure(
+    'policies: [{ name: late, namespace: default, scope: WorkloadSelector, action: Allow, rules: [[[{ destinationPorts: [8080] }]]] }]',
+  );
+  await early.answered;
+  for (const socket of live.sockets) {
+    socket.write('still');
+    assert.equal(String(await readBytes(socket, 5)), 'still');
+  }
+
+  const startMs = performance.now();
+  name('never');
+  const ends = await Promise.all([...live.sockets, ...early.sockets].map((socket) => awaitEnd(socket)));
+  assert.ok(performance.now() - startMs < 1000);
+  assert.deepEqual(new Set(ends), new Set(['ECONNRESET']));
+  for (const caller of applications) assert.equal(await caller.attempt(mesh.server.address, 8080), 'ECONNRESET');
+  // Pods of one node: source and destination report.
+  const refused = await far.awaitLines(4, (line) => line.reason === 'POLICY_UNKNOWN');
+  for (const line of refused) assert.match(String(line.error), /default\/never/);
+  await near.awaitLines(1, (line) => line.reason === 'TUNNEL_STATUS');
 });
 
 test('a refusing application is reset at the client, and both records say why', async () => {
