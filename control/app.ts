@@ -30,7 +30,7 @@ import { ControlMetrics } from './metrics.ts';
 import { type ObjectChange, ObjectStore } from './model/object-store.ts';
 import { RateLimit } from './rate-limit.ts';
 import { RenewingServerCredentials } from './server-certificate.ts';
-import { FileSource, logProblems } from './sources/files.ts';
+import { FILE_SOURCE_TIMES, FileSource, logProblems } from './sources/files.ts';
 import type { ChangeSet, Source, SourceProblem, SourceSink } from './sources/source.ts';
 import { openStatusServer } from './status-server.ts';
 import { openTokenKey, TokenAuthenticator } from './tokens.ts';
@@ -75,7 +75,7 @@ export class ControlPlane implements SourceSink {
   constructor(config: ControlConfig) {
     this.#config = config;
     ({ promise: this.#whenSynced, resolve: this.#announceSynced } = Promise.withResolvers<void>());
-    this.#source = new FileSource(config.configDir);
+    this.#source = new FileSource(config.configDir, FILE_SOURCE_TIMES, join(config.stateDir, 'kept'));
     this.#builder = new MeshBuilder(this.#store, config);
     this.#discovery = new DiscoveryService(this.#metrics);
     this.#authority = new CertificateAuthority(config.stateDir, config.trustDomain, {

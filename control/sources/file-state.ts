@@ -42,6 +42,15 @@ export class FileState {
     this.#files.set(file, entry);
   }
 
+  knows(file: string): boolean {
+    return this.#files.has(file);
+  }
+
+  /** True when everything in the text that was read last is in use. */
+  isSound(file: string): boolean {
+    return this.#files.get(file)?.problems.every(({ severity }) => severity !== 'error') ?? false;
+  }
+
   /** True when something of the file would be removed by `settle`. */
   isUnsettled(file: string): boolean {
     return (this.#files.get(file)?.vanished.size ?? 0) > 0;

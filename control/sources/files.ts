@@ -11,6 +11,7 @@ import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { FileState } from './file-state.ts';
 import { type FileStamp, type FolderListing, listFolder, MAX_FILE_BYTES, readStamped } from './folder-scan.ts';
+import { KeptTexts } from './kept-texts.ts';
 import type { Source, SourceProblem, SourceSink } from './source.ts';
 
 export interface FileSourceTimes {
@@ -27,6 +28,7 @@ export class FileSource implements Source {
   readonly #folder: string;
   readonly #times: FileSourceTimes;
   readonly #state = new FileState();
+  readonly #kept: KeptTexts | undefined;
   /** Stamp of the text that was read last, by file. */
   readonly #read = new Map<string, string>();
   /** When a file was first missed. */
@@ -39,9 +41,11 @@ export class FileSource implements Source {
   #lastProblems = '';
   #unreadableFolder = false;
 
-  constructor(folder: string, times = FILE_SOURCE_TIMES) {
+  /** `keptFolder`: where the last good text of each file outlives the process; absent: nowhere. */
+  constructor(folder: string, times = FILE_SOURCE_TIMES, keptFolder?: string) {
     this.#folder = folder;
     this.#times = times;
+    this.#kept = keptFolder === undefined ? undefined : new KeptTexts(keptFolder);
   }
 
   async start(sink: SourceSink): Promise<void> {
@@ -112,9 +116,20 @@ export class FileSource implements Source {
     }
     const text = readStamped(this.#folder, name, stamp);
     if (text === undefined) return false;
-    this.#state.read(name, text);
+    this.#take(name, text);
     this.#read.set(name, stamp.stamp);
     return true;
+  }
+
+  #take(name: string, text: string): void {
+    const isNew = !this.#state.knows(name);
+    this.#state.read(name, text);
+    if (this.#state.isSound(name)) this.#kept?.keep(name, text);
+    const kept = isNew && !this.#state.isSound(name) ? this.#kept?.find(name) : undefined;
+    if (kept === undefined) return;
+    log.warn({ file: name }, 'the file holds mistakes: what cannot be read of it is taken from its last good text');
+    this.#state.read(name, kept);
+    this.#state.read(name, text);
   }
 
   #missed(name: string, now: number): number {
@@ -124,6 +139,7 @@ export class FileSource implements Source {
     if (now < goneMs) return goneMs;
     this.#missing.delete(name);
     this.#read.delete(name);
+    this.#kept?.forget(name);
     this.#state.remove(name);
     return Number.POSITIVE_INFINITY;
   }

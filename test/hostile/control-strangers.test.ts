@@ -10,7 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { RootStore } from '../../control/ca/root-store.ts';
+import { FILE_SOURCE_TIMES, FileSource } from '../../control/sources/files.ts';
 import { listFolder } from '../../control/sources/folder-scan.ts';
+import type { ChangeSet } from '../../control/sources/source.ts';
 import { openStatusServer } from '../../control/status-server.ts';
 import { getIp } from '../../core/ip.ts';
 
@@ -66,4 +68,37 @@ test('a part of the configuration folder that cannot be read does not look as if
   assert.deepEqual([...listFolder(root).files.keys()], ['policies/deny.yaml']);
   symlinkSync('a-loop', join(root, 'policies', 'a-loop'));
   assert.throws(() => listFolder(root), { code: 'ELOOP' });
+});
+
+/** What a control plane that starts now reads of the folder. */
+async function startOn(config: string, kept: string): Promise<ChangeSet['upserted']> {
+  const source = new FileSource(config, FILE_SOURCE_TIMES, kept);
+  const objects: ChangeSet['upserted'][number][] = [];
+  const { promise: synced, resolve } = Promise.withResolvers<void>();
+  await source.start({
+    changed: ({ upserted }) => objects.push(...upserted),
+    synced: resolve,
+    problems: () => undefined,
+  });
+  await synced;
+  await source.close();
+  return objects;
+}
+
+test('a restart does not forget a policy whose file was broken meanwhile', async (context) => {
+  const [config, kept] = [folder(context), folder(context)];
+  const deny = `apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: nobody, namespace: shop }
+spec: { action: DENY, rules: [{}] }
+`;
+  const file = join(config, 'policies.yaml');
+  writeFileSync(file, deny);
+  assert.equal((await startOn(config, kept)).length, 1);
+  for (const mistake of [deny.replace('DENY', 'DENYY'), `${deny.slice(0, -4)}[`]) {
+    writeFileSync(file, mistake);
+    const [policy] = await startOn(config, kept);
+    assert.equal(policy?.kind === 'AuthorizationPolicy' && policy.action, 'DENY', mistake);
+  }
+  assert.equal((await startOn(config, folder(context))).length, 0, 'the file alone says nothing');
 });
