@@ -18,6 +18,9 @@ export function identityKey(identity: SpiffeId): string {
 /** For any change of the resources of the mesh. */
 export const RESOURCES_KEY = 'resources';
 
+/** What connections that wait for the same thing get of the room: one pod must not take it from all others. */
+const SHARE_OF_ONE_KEY = 0.25;
+
 export interface Waiting {
   /** What it waits for has happened (or something near it): look again. */
   onAwaited(): void;
@@ -49,7 +52,8 @@ export class WaitQueue {
 
   /** `deadlineMs` (of the loop's clock) continues an earlier wait. Undefined: no room, `onGivenUp` was called. */
   add(key: string, waiting: Waiting, deadlineMs = this.#loop.nowMs + this.#waitMs): Wait | undefined {
-    if (this.#size >= this.#capacity || deadlineMs <= this.#loop.nowMs) {
+    const isCrowded = (this.#waiting.get(key)?.size ?? 0) >= this.#capacity * SHARE_OF_ONE_KEY;
+    if (isCrowded || this.#size >= this.#capacity || deadlineMs <= this.#loop.nowMs) {
       waiting.onGivenUp();
       return undefined;
     }

@@ -58,3 +58,17 @@ test('the time limit ends a wait', async () => {
   assert.deepEqual(waiting.events, ['given up']);
   loop.close();
 });
+
+test('those who wait for one thing leave room for others', () => {
+  const loop = EventLoop.open();
+  const queue = new WaitQueue(loop, 10_000, 8);
+  const waiting = Array.from({ length: 3 }, () => new Recorded());
+  for (const one of waiting) queue.add('a', one);
+  assert.deepEqual(
+    waiting.map(({ events }) => events),
+    [[], [], ['given up']],
+  );
+  assert.notEqual(queue.add('b', new Recorded()), undefined);
+  queue.wakeAll();
+  loop.close();
+});
