@@ -46,6 +46,7 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
   /** The last read gave less than asked: the socket is empty until the next event. */
   #drained = false;
   #localEnded = false;
+  #remoteEnded = false;
   #failure: AmbitError | undefined;
   #ended = false;
   fromSocket = 0;
@@ -106,7 +107,8 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
     if (length === WOULD_BLOCK) return this.#awaitBytes();
     if (length === 0) {
       this.#localEnded = true;
-      this.#setInterest(this.#interest & ~READABLE);
+      if (this.#remoteEnded) this.#socket.close();
+      else this.#setInterest(this.#interest & ~READABLE);
       return 0;
     }
     this.#failure = socketError(length);
@@ -129,8 +131,11 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
     return written;
   }
 
+  /** The socket is done with as soon as both directions have ended; what the tunnel still has to say needs it no more. */
   onRemoteEnd(): void {
-    this.#socket.shutdownWrite();
+    this.#remoteEnded = true;
+    if (this.#localEnded) this.#socket.close();
+    else this.#socket.shutdownWrite();
   }
 
   onClosed(error: AmbitError | undefined): void {

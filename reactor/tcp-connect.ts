@@ -11,9 +11,7 @@ import { EPOLLOUT } from './sys/epoll.ts';
 import { EINPROGRESS, errno, errnoName, systemCallError } from './sys/errno.ts';
 import {
   IP_BIND_ADDRESS_NO_PORT,
-  IP_FREEBIND,
   IP_TRANSPARENT,
-  IPV6_FREEBIND,
   IPV6_TRANSPARENT,
   NONBLOCK_CLOEXEC,
   SO_ERROR,
@@ -24,6 +22,8 @@ import {
   SOL_SOCKET,
   SOL_TCP,
   sys,
+  TCP_ESTABLISHED,
+  TCP_INFO,
   TCP_NODELAY,
 } from './sys/libc.ts';
 import { encodeAddress, familyOf, scratchAddress } from './sys/socket-address.ts';
@@ -35,7 +35,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 
 export interface ConnectOptions {
   readonly to: SocketAddress;
-  /** Source address, foreign ones included (IP_TRANSPARENT, IP_FREEBIND); not bound when equal to `to.ip`. */
+  /** Source address, foreign ones included (IP_TRANSPARENT); not bound when equal to `to.ip`. */
   readonly from?: IpAddress;
   /** SO_MARK of its packets. */
   readonly mark?: number;
@@ -63,6 +63,8 @@ class Attempt implements ConnectAttempt, DescriptorHandler, TurnTask {
   readonly #to: SocketAddress;
   readonly #handler: ConnectHandler;
   #fd = -1;
+  /** The loop watches for the answer; not when it came at once, as on one machine. */
+  #registered = false;
   #timer: Timer | undefined = undefined;
   /** Failure found while starting; told in the next turn. */
   #failure: AmbitError | undefined = undefined;
@@ -75,8 +77,12 @@ class Attempt implements ConnectAttempt, DescriptorHandler, TurnTask {
     try {
       this.#fd =
         options.netns === undefined ? startConnecting(options) : options.netns.run(() => startConnecting(options));
-      loop.register(this.#fd, this, EPOLLOUT);
-      this.#timer = loop.setTimer(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, () => this.#onTimeout());
+      if (isConnected(this.#fd)) loop.atNextTurn(this);
+      else {
+        loop.register(this.#fd, this, EPOLLOUT);
+        this.#registered = true;
+        this.#timer = loop.setTimer(options.timeoutMs ?? DEFAULT_TIMEOUT_MS, () => this.#onTimeout());
+      }
     } catch (error) {
       const known = toAmbitError(error, 'CONNECT_FAILED');
       if (known.code === 'USAGE' || known.code === 'CLOSED') {
@@ -101,16 +107,21 @@ class Attempt implements ConnectAttempt, DescriptorHandler, TurnTask {
       this.#fail(this.#connectFailed(failed));
       return;
     }
-    this.#ended = true;
-    this.#timer?.cancel();
-    const socket = new TcpSocket(this.#loop, this.#fd, this.#to, true);
-    this.#loop.replaceHandler(this.#fd, socket);
-    this.#handler.onConnected(socket);
-    socket.settleInterest();
+    this.#succeed();
   }
 
   runAtTurnEnd(): void {
     if (this.#failure !== undefined) this.#fail(this.#failure);
+    else if (!this.#ended) this.#succeed();
+  }
+
+  #succeed(): void {
+    this.#ended = true;
+    this.#timer?.cancel();
+    const socket = new TcpSocket(this.#loop, this.#fd, this.#to, this.#registered ? 'connecting' : 'connected');
+    if (this.#registered) this.#loop.replaceHandler(this.#fd, socket);
+    this.#handler.onConnected(socket);
+    socket.settleInterest();
   }
 
   #onTimeout(): void {
@@ -130,7 +141,7 @@ class Attempt implements ConnectAttempt, DescriptorHandler, TurnTask {
 
   #release(): void {
     if (this.#fd < 0) return;
-    this.#loop.unregister(this.#fd, true);
+    if (this.#registered) this.#loop.unregister(this.#fd, true);
     closeFd(this.#fd);
     this.#fd = -1;
   }
@@ -163,14 +174,18 @@ function startConnecting(options: ConnectOptions): number {
   }
 }
 
-/** Binds to an address that need not be ours; the port is chosen when connecting, per destination. */
+/** True when the handshake is over already: between sockets of one machine it is when `connect` returns. */
+function isConnected(fd: number): boolean {
+  // The first byte of struct tcp_info.
+  return ((readOption(fd, SOL_TCP, TCP_INFO) ?? 0) & 0xff) === TCP_ESTABLISHED;
+}
+
+/** Binds to an address that need not be ours (IP_TRANSPARENT implies IP_FREEBIND); the port is chosen when connecting, per destination. */
 function bindForeign(fd: number, from: IpAddress, family: number): void {
   if (isIpv6Address(from)) {
     setOption(fd, SOL_IPV6, IPV6_TRANSPARENT, 1, 'IPV6_TRANSPARENT');
-    setOption(fd, SOL_IPV6, IPV6_FREEBIND, 1, 'IPV6_FREEBIND');
   } else {
     setOption(fd, SOL_IP, IP_TRANSPARENT, 1, 'IP_TRANSPARENT');
-    setOption(fd, SOL_IP, IP_FREEBIND, 1, 'IP_FREEBIND');
   }
   setOption(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, 'IP_BIND_ADDRESS_NO_PORT');
   if (familyOf(from) !== family) throw new AmbitError('CONNECT_FAILED', `source ${from} is of another family`);

@@ -96,7 +96,7 @@ class Listener implements TcpListener, DescriptorHandler {
         if (number === EMFILE || number === ENFILE || number === ENOMEM || number === ENOBUFS) this.#waitForResources();
         return;
       }
-      this.#onAccept(new TcpSocket(this.#loop, fd, decodeAddress(), false));
+      this.#onAccept(new TcpSocket(this.#loop, fd, decodeAddress(), 'accepted'));
     }
   }
 

@@ -30,13 +30,22 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
   #brokenBy = 0;
   #remote: SocketAddress | undefined;
 
-  /** For `reactor/`: takes over a connected descriptor; `registered` when the loop watches it for EPOLLOUT already. */
-  constructor(loop: EventLoop, fd: number, remote: SocketAddress | undefined, registered: boolean) {
+  /**
+   * For `reactor/`: takes over a connected descriptor. `connecting`: the loop watches it for EPOLLOUT already; `connected` a
+   * moment ago, so that the peer has hardly sent anything.
+   */
+  constructor(
+    loop: EventLoop,
+    fd: number,
+    remote: SocketAddress | undefined,
+    origin: 'accepted' | 'connected' | 'connecting',
+  ) {
     this.#loop = loop;
     this.#fd = fd;
     this.#remote = remote;
-    this.#registered = registered;
-    this.#interest = registered ? INHERITED : 0;
+    this.#registered = origin === 'connecting';
+    this.#interest = this.#registered ? INHERITED : 0;
+    this.#dry = origin === 'connected';
   }
 
   /** -1 after the end. */
@@ -95,9 +104,10 @@ export class TcpSocket implements ByteChannel, DescriptorHandler {
     if (interest === this.#interest) return;
     const fd = this.#openFd();
     this.#interest = interest;
-    this.#dry = false;
-    if (this.#registered) this.#loop.modify(fd, interest);
-    else if (interest !== 0) {
+    if (this.#registered) {
+      this.#dry = false;
+      this.#loop.modify(fd, interest);
+    } else if (interest !== 0) {
       this.#loop.register(fd, this, interest);
       this.#registered = true;
     }

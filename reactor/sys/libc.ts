@@ -83,6 +83,9 @@ export const TCP_NODELAY = 1;
 export const TCP_KEEPIDLE = 4;
 export const TCP_KEEPINTVL = 5;
 export const TCP_KEEPCNT = 6;
+export const TCP_INFO = 11;
+/** State of a connection in `struct tcp_info`. */
+export const TCP_ESTABLISHED = 1;
 
 export const SHUT_WR = 1;
 /** Bytes the peer has not acknowledged (tcp(7)). */
