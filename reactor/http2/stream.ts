@@ -251,9 +251,9 @@ export class Http2Stream {
       this.#credit(taken);
     }
     if (taken === length) return;
-    this.#held ??= new HeldBytes(this.#session);
+    this.#held ??= new HeldBytes(this.#session.held);
     this.#held.append(arena, offset + taken, length - taken);
-    this.#session.enforceHeldBudget();
+    this.#session.held.enforce();
   }
 
   /** @internal Also what `HeldBytes.offer` calls: counts what the end takes. */

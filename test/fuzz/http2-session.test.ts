@@ -171,17 +171,17 @@ function ours(runtime: Http2Runtime, bytes: Buffer, random: (below: number) => n
       stream.resumeReceiving();
     }
   };
-  session.runAtTurnEnd();
+  session.onWritable();
   for (let at = 0; at < bytes.length; ) {
     const step = random(4) === 0 ? 1 + random(12) : 1 + random(4000);
     channel.put(bytes.subarray(at, at + step));
     at += step;
     session.onReadable();
-    if (random(3) === 0) session.runAtTurnEnd();
+    if (random(3) === 0) session.onWritable();
     settle();
   }
   while (stalled.size > 0) settle();
-  session.runAtTurnEnd();
+  session.onWritable();
   const failed = session.state === 'closing' || session.state === 'closed';
   const result = { bodies: texts(bodies), failed };
   session.onBroken(104);

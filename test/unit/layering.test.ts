@@ -35,8 +35,6 @@ const LONGEST_FILE = 400;
 const LONGEST_TEST = 600;
 /** Longer files, each with the reason why it stays one. */
 const LONG_FILES: Readonly<Record<string, string>> = {
-  'reactor/http2/session.ts':
-    'all states and duties of one HTTP/2 session; splitting them would hide who may call whom',
   'reactor/sys/nghttp2.ts': 'every call into the engine, so that its lifetime rules are seen together',
   'reactor/tls/connection.ts': 'one TLS connection: handshake, both directions and closing share their state',
 };

@@ -233,8 +233,8 @@ function pair(events: Partial<ConstructorParameters<typeof Http2Session>[4]>) {
   });
   const exchange = () => {
     for (let quiet = false; !quiet; ) {
-      client.runAtTurnEnd();
-      server.runAtTurnEnd();
+      client.onWritable();
+      server.onWritable();
       quiet = a.written.length + b.written.length === 0;
       b.put(a.written);
       a.put(b.written);
