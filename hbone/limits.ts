@@ -78,7 +78,7 @@ export const HBONE_LIMITS_TABLE: readonly HboneLimitRow[] = [
     'maxConcurrentHandshakes',
     'handshakes',
     'TLS handshakes of a worker under way',
-    'the connection is closed at once',
+    'no tunnel connection is accepted until a quarter has ended; they wait in the queue of the kernel',
   ),
   row(
     'maxHandshakesPerAddress',

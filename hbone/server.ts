@@ -46,6 +46,8 @@ export interface HboneServerOptions<Tag> {
   readonly maxSessions?: number;
   readonly maxSessionsPerIdentity?: number;
   readonly http2?: Http2Limits;
+  /** The bound on handshakes is reached: whoever listens should accept no more until told `false`. Beyond it they are refused. */
+  readonly onCrowded?: (crowded: boolean) => void;
   /** Must end in `accept` or `refuse` (now or later), unless the request is abandoned. */
   readonly onConnect: (request: TunnelRequest<Tag>) => void;
   /** A request that was answered 400 here, before it became a `TunnelRequest`. */
@@ -57,6 +59,8 @@ export interface HboneServerOptions<Tag> {
 export interface HboneServerStats {
   readonly sessions: number;
   readonly handshaking: number;
+  /** How often the bound on handshakes was reached, since the start. */
+  readonly crowdedTimes: number;
   readonly streams: number;
   /** Sessions that reached HTTP/2, since the start. */
   readonly accepted: number;
@@ -74,6 +78,9 @@ interface ServerSession<Tag> {
   readonly tag: Tag;
 }
 
+/** Share of the bound on handshakes at which a crowded server has room again. */
+const ROOM_AGAIN = 0.75;
+
 export class HboneServer<Tag> {
   readonly #loop: EventLoop;
   readonly #runtime: Http2Runtime;
@@ -86,6 +93,8 @@ export class HboneServer<Tag> {
   #accepted = 0;
   #refused = 0;
   #draining = false;
+  #crowded = false;
+  #crowdedTimes = 0;
 
   constructor(loop: EventLoop, options: HboneServerOptions<Tag>) {
     this.#loop = loop;
@@ -94,12 +103,22 @@ export class HboneServer<Tag> {
     this.#http2 = options.http2 ?? HBONE_HTTP2_LIMITS;
   }
 
+  /** True while the bound on handshakes is reached (see `onCrowded`). */
+  get crowded(): boolean {
+    return this.#crowded;
+  }
+
+  get #maxHandshakes(): number {
+    return this.#options.maxConcurrentHandshakes ?? HBONE_LIMITS.maxConcurrentHandshakes;
+  }
+
   get stats(): HboneServerStats {
     let streams = 0;
     for (const { session } of this.#sessions) streams += session.activeStreams;
     return {
       sessions: this.#sessions.size,
       handshaking: this.#handshakes.size,
+      crowdedTimes: this.#crowdedTimes,
       streams,
       accepted: this.#accepted,
       refusedSessions: this.#refused,
@@ -111,13 +130,13 @@ export class HboneServer<Tag> {
     const facts = this.#factsOf(socket, tag);
     if (facts === undefined) return;
     const options = this.#options;
-    const crowded =
+    const refused =
       this.#draining ||
-      this.#handshakes.size >= (options.maxConcurrentHandshakes ?? HBONE_LIMITS.maxConcurrentHandshakes) ||
+      this.#handshakes.size >= this.#maxHandshakes ||
       (this.#handshakesPerAddress.get(facts.remote.ip) ?? 0) >=
         (options.maxHandshakesPerAddress ?? HBONE_LIMITS.maxHandshakesPerAddress) ||
       this.#sessions.size >= (options.maxSessions ?? HBONE_LIMITS.maxSessions);
-    const context = crowded
+    const context = refused
       ? new AmbitError(this.#draining ? 'DRAINED' : 'SESSION_LIMIT', 'no further session is accepted now')
       : options.tls(facts.local, tag);
     if (context instanceof AmbitError) {
@@ -139,6 +158,7 @@ export class HboneServer<Tag> {
     const handshake: Handshake<Tag> = { connection, tag, address: facts.remote.ip };
     this.#handshakes.add(handshake);
     add(this.#handshakesPerAddress, handshake.address, 1);
+    if (!this.#crowded && this.#handshakes.size >= this.#maxHandshakes) this.#setCrowded(true);
   }
 
   /** Two phases: GOAWAY with the highest id, then the final one; sessions close when their streams end. `tag`: only its sessions. */
@@ -170,7 +190,15 @@ export class HboneServer<Tag> {
   }
 
   #endHandshake(handshake: Handshake<Tag>): void {
-    if (this.#handshakes.delete(handshake)) add(this.#handshakesPerAddress, handshake.address, -1);
+    if (!this.#handshakes.delete(handshake)) return;
+    add(this.#handshakesPerAddress, handshake.address, -1);
+    if (this.#crowded && this.#handshakes.size <= this.#maxHandshakes * ROOM_AGAIN) this.#setCrowded(false);
+  }
+
+  #setCrowded(crowded: boolean): void {
+    this.#crowded = crowded;
+    if (crowded) this.#crowdedTimes++;
+    this.#options.onCrowded?.(crowded);
   }
 
   #onSecure(connection: TlsConnection, facts: SessionFacts<Tag>): void {

@@ -54,6 +54,8 @@ export const FAMILIES = [
   family('counter', 'ambit_policy_cut_connections', 'Live connections ended by a change of policy (unstable)'),
   family('gauge', 'ambit_tunnel_sessions', 'HBONE sessions open now (unstable)', ['role']),
   family('gauge', 'ambit_tunnel_streams', 'Tunnels open now (unstable)', ['role']),
+  family('gauge', 'ambit_tunnel_handshakes', 'TLS handshakes of arriving tunnels under way (unstable)'),
+  family('counter', 'ambit_tunnel_accept_pauses', 'Times the bound on handshakes was reached (unstable)'),
   family('counter', 'ambit_tunnel_dials', 'HBONE sessions dialled (unstable)'),
   family('counter', 'ambit_tunnel_dial_failures', 'HBONE sessions that could not be opened (unstable)'),
   family('counter', 'ambit_access_log_dropped_lines', 'Access log lines lost because nobody read them (unstable)'),

@@ -17,9 +17,21 @@ export function openListeners(worker: WorkerContext, pod: LocalPod): void {
     listen(worker, pod, HBONE_PORT, (socket) => HboneArrival.accept(worker, pod, socket));
     listen(worker, pod, INBOUND_PLAINTEXT_PORT, (socket) => PlaintextConnection.accept(worker, pod, socket));
     listen(worker, pod, OUTBOUND_PORT, (socket) => OutboundConnection.accept(worker, pod, socket));
+    if (worker.server.crowded) holdTunnels([pod], true);
   } catch (error) {
     closeListeners(pod);
     throw error;
+  }
+}
+
+/** Leaves further tunnel connections in the queue of the kernel, or takes them again. */
+export function holdTunnels(pods: Iterable<LocalPod>, hold: boolean): void {
+  for (const pod of pods) {
+    for (const listener of pod.listeners) {
+      if (listener.address.port !== HBONE_PORT) continue;
+      if (hold) listener.pause();
+      else listener.resume();
+    }
   }
 }
 

@@ -28,6 +28,8 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     gauge('ambit_tunnel_sessions', server.sessions, { role: 'server' }),
     gauge('ambit_tunnel_streams', pool.streams, { role: 'client' }),
     gauge('ambit_tunnel_streams', server.streams, { role: 'server' }),
+    gauge('ambit_tunnel_handshakes', server.handshaking),
+    counter('ambit_tunnel_accept_pauses', server.crowdedTimes),
     counter('ambit_tunnel_dials', pool.dials),
     counter('ambit_tunnel_dial_failures', pool.dialFailures),
     counter('ambit_policy_cut_connections', counts.policyCuts),

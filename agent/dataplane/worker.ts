@@ -19,7 +19,7 @@ import { LocalPod } from './local-pod.ts';
 import { LogWriter } from './log-writer.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
 import type { EnrolledPod } from './pod-capture.ts';
-import { closeListeners, openListeners } from './pod-listeners.ts';
+import { closeListeners, holdTunnels, openListeners } from './pod-listeners.ts';
 import { PodTable } from './pod-table.ts';
 import { PolicyRecheck } from './policy-recheck.ts';
 import { Recorder } from './recorder.ts';
@@ -74,6 +74,7 @@ class DataplaneWorker {
       server: new HboneServer<LocalPod>(loop, {
         tls: (_local, pod) => identities.server(pod.identity),
         trustDomain: settings.trustDomain,
+        onCrowded: (crowded) => holdTunnels(pods.all(), crowded),
         onConnect: (request) => InboundConnection.accept(this.#context, request),
         onRequestRefused: ({ remote, local, error }) =>
           recorder.refuse({ source: remote, destination: local, direction: 'inbound', error }),

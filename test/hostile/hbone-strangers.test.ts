@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { test } from 'node:test';
+import type { TcpListener } from '../../reactor/tcp-listen.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import { CLIENT_ID, TEST_ROOT } from '../support/hbone-contract.ts';
 import { type HostileWorld, inHostileWorld } from '../support/hostile-world.ts';
@@ -40,6 +41,36 @@ test('row 12: one address that never says hello does not keep others from their 
     },
     { maxConcurrentHandshakes: 8, maxHandshakesPerAddress: 4 },
   ));
+
+test('row 12: at the bound of handshakes arrivals wait in the queue of the kernel and are served later', () => {
+  let listener: TcpListener | undefined;
+  const holds: boolean[] = [];
+  return inHostileWorld(
+    async (world) => {
+      listener = world.server.listener;
+      const sockets = Array.from({ length: 20 }, () => net.connect(world.server.address.port, '127.0.0.1'));
+      for (const socket of sockets) socket.on('error', () => {});
+      await until(world.loop, 'the bound is reached', () => holds.length === 1);
+      await world.innocent();
+      const late = await world.attacker();
+      late.connectRequest(1, world.echo);
+      await until(world.loop, 'the late one is served', () => world.connects() === 2);
+      await until(world.loop, 'the silent ones are gone', () => world.refusals.length === 20);
+      assert.ok(world.refusals.every((error) => error.code === 'TLS_TIMEOUT'));
+      assert.equal(holds.at(-1), false);
+      for (const socket of sockets) socket.destroy();
+    },
+    {
+      maxConcurrentHandshakes: 8,
+      handshakeTimeoutMs: 200,
+      onCrowded(crowded) {
+        holds.push(crowded);
+        if (crowded) listener?.pause();
+        else listener?.resume();
+      },
+    },
+  );
+});
 
 test('row 12: garbage instead of a handshake is refused', () =>
   inHostileWorld(async (world) => {

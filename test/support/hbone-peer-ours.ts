@@ -9,7 +9,7 @@ import { Arena } from '../../reactor/arena.ts';
 import { READABLE, WOULD_BLOCK } from '../../reactor/byte-channel.ts';
 import type { EventLoop } from '../../reactor/loop.ts';
 import { connectTcp } from '../../reactor/tcp-connect.ts';
-import { listenTcp } from '../../reactor/tcp-listen.ts';
+import { listenTcp, type TcpListener } from '../../reactor/tcp-listen.ts';
 import type { TcpSocket } from '../../reactor/tcp-socket.ts';
 import { TlsContext, type TlsMaterial } from '../../reactor/tls/context.ts';
 import type { HbonePeer, RunningPeer } from './hbone-peer.ts';
@@ -27,6 +27,7 @@ export function oursOn(loop: EventLoop): HbonePeer {
 
 export interface OurServer extends RunningPeer {
   readonly server: HboneServer<string>;
+  readonly listener: TcpListener;
 }
 
 /** A server that dials every authority; `overrides` replace single options. */
@@ -46,6 +47,7 @@ export function startOurServer(
   const listener = listenTcp(loop, { port: 0, ip: LOOPBACK }, (socket) => server.accept(socket, 'pod'));
   return {
     server,
+    listener,
     address: listener.address,
     async stop() {
       listener.close();
