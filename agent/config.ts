@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { DEFAULT_EXCLUDED_NAMESPACES } from '../core/enrolment/eligibility.ts';
 import { AmbitError } from '../core/errors.ts';
 import { parseAuthority } from '../core/ip.ts';
+import { ADMIN_PORT, METRICS_PORT, READINESS_PORT } from '../core/ports.ts';
 
 /** Result of one parser: the value, or what is wrong with the text (without repeating secrets). */
 type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly expected: string };
@@ -261,19 +262,19 @@ export const SETTINGS = {
   adminPort: setting({
     env: ['AMBIT_ADMIN_PORT'],
     parse: port,
-    default: () => 15000,
+    default: () => ADMIN_PORT,
     documentation: 'Admin pages, on loopback only. 0: any free port.',
   }),
   metricsPort: setting({
     env: ['AMBIT_METRICS_PORT'],
     parse: port,
-    default: () => 15020,
+    default: () => METRICS_PORT,
     documentation: 'Prometheus metrics. 0: any free port.',
   }),
   readinessPort: setting({
     env: ['AMBIT_READINESS_PORT'],
     parse: port,
-    default: () => 15021,
+    default: () => READINESS_PORT,
     documentation: 'Readiness probe. 0: any free port.',
   }),
 } as const;

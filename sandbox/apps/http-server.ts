@@ -14,7 +14,7 @@ export interface ServiceSettings {
 }
 
 /** The answer of the demo application. */
-export interface ServiceAnswer {
+interface ServiceAnswer {
   readonly pod: string;
   readonly version: string;
   /** Address the server sees as its client. */
@@ -36,7 +36,13 @@ export function startHttpServer(port: number, settings: ServiceSettings): void {
     request.on('end', () => {
       const answer = (status: number, more: object): void => {
         const client = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-        const about = { pod: settings.pod, version: settings.version, client, path: request.url ?? '', received };
+        const about: ServiceAnswer = {
+          pod: settings.pod,
+          version: settings.version,
+          client,
+          path: request.url ?? '',
+          received,
+        };
         response.writeHead(status, { 'content-type': 'application/json' });
         response.end(`${JSON.stringify({ ...about, ...more })}\n`);
       };
