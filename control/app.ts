@@ -38,6 +38,8 @@ import { DiscoveryService } from './xds/discovery-service.ts';
 
 const log = logger('control');
 
+/** Reasons that readiness names. */
+const MAX_REASONS = 5;
 /** How often certificates and roots are looked at. */
 const MAINTENANCE_MS = 30_000;
 /** Changes within this time of each other are published together, but none waits longer than the second number. */
@@ -270,7 +272,10 @@ export class ControlPlane implements SourceSink {
 
   #pending(): string[] {
     const pending: string[] = [];
-    if (!this.#synced) pending.push('source');
+    if (!this.#synced) {
+      const reasons = this.#source.waitsFor().slice(0, MAX_REASONS);
+      pending.push(reasons.length === 0 ? 'source' : `source (${reasons.join('; ')})`);
+    }
     if (this.port === 0) pending.push('listener');
     return pending;
   }

@@ -31,6 +31,8 @@ export class FileSource implements Source {
   readonly #kept: KeptTexts | undefined;
   /** Stamp of the text that was read last, by file. */
   readonly #read = new Map<string, string>();
+  /** Why a file cannot be read, by file. */
+  readonly #unreadable = new Map<string, string>();
   /** When a file was first missed. */
   readonly #missing = new Map<string, number>();
   readonly #watchers = new Map<string, FSWatcher>();
@@ -57,6 +59,12 @@ export class FileSource implements Source {
       throw new AmbitError('CONFIGURATION', `the configuration folder cannot be read: ${reason}`, { cause: thrown });
     }
     this.#look();
+  }
+
+  waitsFor(): string[] {
+    if (this.#synced) return [];
+    const files = Array.from(this.#unreadable, ([name, reason]) => `${name}: ${reason}`);
+    return this.#unreadableFolder ? [`${this.#folder} cannot be read`, ...files] : files;
   }
 
   async close(): Promise<void> {
@@ -98,8 +106,11 @@ export class FileSource implements Source {
     if (this.#read.get(name) !== stamp.stamp) {
       const quietMs = changedMs + this.#times.quietMs;
       if (now < quietMs) return quietMs;
+      const outcome = this.#readFile(name, stamp);
       // Changed again while it was read: it is not still yet.
-      if (!this.#readFile(name, stamp)) return now + this.#times.quietMs;
+      if (outcome === 'changed') return now + this.#times.quietMs;
+      // Its objects stay as they are until it can be read; every rescan tries.
+      if (outcome === 'unreadable') return Number.POSITIVE_INFINITY;
     }
     if (!this.#state.isUnsettled(name)) return Number.POSITIVE_INFINITY;
     if (now < settlesMs) return settlesMs;
@@ -107,22 +118,26 @@ export class FileSource implements Source {
     return Number.POSITIVE_INFINITY;
   }
 
-  /** False when the text is not that of `stamp`. */
-  #readFile(name: string, stamp: FileStamp): boolean {
+  #readFile(name: string, stamp: FileStamp): 'read' | 'changed' | 'unreadable' {
     if (stamp.bytes > MAX_FILE_BYTES) {
       this.#state.unreadable(name, `the file is larger than ${MAX_FILE_BYTES} bytes`);
       this.#read.set(name, stamp.stamp);
-      return true;
+      return 'read';
     }
-    const text = readStamped(this.#folder, name, stamp);
-    if (text === undefined) return false;
-    this.#take(name, text);
+    const found = readStamped(this.#folder, name, stamp);
+    if (found.kind === 'unreadable') {
+      this.#state.unreadable(name, `the file cannot be read: ${found.reason}`);
+      this.#unreadable.set(name, found.reason);
+    }
+    if (found.kind !== 'text') return found.kind;
+    this.#unreadable.delete(name);
+    this.#take(name, found.text);
     this.#read.set(name, stamp.stamp);
-    return true;
+    return 'read';
   }
 
   #take(name: string, text: string): void {
-    const isNew = !this.#state.knows(name);
+    const isNew = !this.#read.has(name);
     this.#state.read(name, text);
     if (this.#state.isSound(name)) this.#kept?.keep(name, text);
     const kept = isNew && !this.#state.isSound(name) ? this.#kept?.find(name) : undefined;
@@ -139,6 +154,7 @@ export class FileSource implements Source {
     if (now < goneMs) return goneMs;
     this.#missing.delete(name);
     this.#read.delete(name);
+    this.#unreadable.delete(name);
     this.#kept?.forget(name);
     this.#state.remove(name);
     return Number.POSITIVE_INFINITY;

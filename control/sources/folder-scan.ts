@@ -6,7 +6,7 @@
  */
 import { type BigIntStats, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { AmbitError } from '../../core/errors.ts';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
 
 /** Largest file that is read, bytes. */
 export const MAX_FILE_BYTES = 16 * 1024 * 1024;
@@ -68,15 +68,22 @@ export function listFolder(root: string): FolderListing {
   return { files, folders };
 }
 
-/** The text of a file if it still has the stamp; undefined when it changed or went away meanwhile. */
-export function readStamped(root: string, name: string, expected: FileStamp): string | undefined {
+export type StampedText =
+  | { readonly kind: 'text'; readonly text: string }
+  /** Changed or went away meanwhile. */
+  | { readonly kind: 'changed' }
+  | { readonly kind: 'unreadable'; readonly reason: string };
+
+/** The text of a file if it still has the stamp. */
+export function readStamped(root: string, name: string, expected: FileStamp): StampedText {
   const path = join(root, name);
   try {
     const text = readFileSync(path, 'utf8');
     const stats = statSync(path, { bigint: true });
-    return stampOf(stats).stamp === expected.stamp ? text : undefined;
-  } catch {
-    return undefined;
+    return stampOf(stats).stamp === expected.stamp ? { kind: 'text', text } : { kind: 'changed' };
+  } catch (thrown) {
+    if (thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT') return { kind: 'changed' };
+    return { kind: 'unreadable', reason: toAmbitError(thrown, 'SYSTEM_CALL').message };
   }
 }
 

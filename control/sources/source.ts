@@ -32,5 +32,7 @@ export interface SourceSink {
 export interface Source {
   /** Resolves when watching began; rejects when the source cannot be used at all. */
   start(sink: SourceSink): Promise<void>;
+  /** What is known to keep it from being synced: a file or object and why. Empty once it is synced. */
+  waitsFor(): readonly string[];
   close(): Promise<void>;
 }

@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { FileSource } from '../../control/sources/files.ts';
 import { temporaryFolder } from '../support/control.ts';
 import { eventually } from '../support/eventually.ts';
-import { sourceContract, startSource } from '../support/source-contract.ts';
+import { RecordingSink, sourceContract, startSource } from '../support/source-contract.ts';
 
 const TIMES = { quietMs: 20, settleMs: 120, rescanMs: 400 };
 const yaml = (name: string, label: string): string =>
@@ -160,4 +160,38 @@ test('a folder that cannot be read is refused at the start', async (context) => 
   const sink = { changed: () => {}, synced: () => {}, problems: () => {} };
   const source = new FileSource(join(temporaryFolder(context), 'none'), TIMES);
   await assert.rejects(source.start(sink), { code: 'CONFIGURATION' });
+});
+
+test('a file that cannot be read at the start is named with the reason, once, and nothing is served before it can', async (context) => {
+  const folder = temporaryFolder(context);
+  writeFileSync(join(folder, 'good.yaml'), yaml('good', '1'));
+  // A regular file whose first page is never mapped: reading it is an error even for root.
+  symlinkSync('/proc/self/mem', join(folder, 'bad.yaml'));
+  const sink = new RecordingSink();
+  const told: string[] = [];
+  const source = new FileSource(folder, TIMES);
+  await source.start({
+    changed: (change) => sink.changed(change),
+    synced: () => sink.synced(),
+    problems: (current) => {
+      told.push(...current.map(({ where, reason }) => `${where}: ${reason}`));
+      sink.problems(current);
+    },
+  });
+  context.after(() => source.close());
+  await eventually('the file is named', () => assert.match(told.join(), /^bad\.yaml: the file cannot be read: EIO/));
+  // Two more looks.
+  for (const label of ['2', '3']) {
+    writeFileSync(join(folder, 'good.yaml'), yaml('good', label));
+    await sink.sees(`good=${label}`);
+  }
+  assert.equal(told.length, 1, 'told once');
+  assert.equal(sink.syncs, 0);
+  assert.match(source.waitsFor().join(), /^bad\.yaml: EIO/);
+  rmSync(join(folder, 'bad.yaml'));
+  writeFileSync(join(folder, 'bad.yaml'), yaml('bad', '1'));
+  await sink.sees('bad=1 good=3');
+  await eventually('synced', () => assert.equal(sink.syncs, 1));
+  assert.deepEqual(source.waitsFor(), []);
+  assert.deepEqual(sink.current, []);
 });
