@@ -2,6 +2,7 @@
 import { MAX_CERTIFICATE_MESSAGE_BYTES, MAX_DISCOVERY_REQUEST_BYTES } from '../core/grpc.ts';
 import { MAX_DER_BYTES } from './ca/der.ts';
 import { MAX_FILE_BYTES } from './sources/folder-scan.ts';
+import { STATUS_LIMITS } from './status-server.ts';
 import { DISCOVERY_LIMITS } from './xds/discovery-service.ts';
 import { SUBSCRIPTION_LIMITS } from './xds/subscription.ts';
 
@@ -15,6 +16,24 @@ export interface ControlLimitRow {
 const bytes = (value: number): string => (value >= 1 << 20 ? `${value / (1 << 20)} MiB` : `${value / 1024} KiB`);
 
 export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
+  {
+    name: 'maxConnections',
+    value: `${STATUS_LIMITS.maxConnections} connections`,
+    meaning: 'connections to the status port',
+    atTheLimit: 'the one that has been idle longest is closed',
+  },
+  {
+    name: 'headersTimeoutMs',
+    value: `${STATUS_LIMITS.headersTimeoutMs / 1000}s`,
+    meaning: 'time to send the headers of a request to the status port',
+    atTheLimit: '408, closed',
+  },
+  {
+    name: 'silenceTimeoutMs',
+    value: `${STATUS_LIMITS.silenceTimeoutMs / 1000}s`,
+    meaning: 'silence on the status port, between requests or while an answer is sent',
+    atTheLimit: 'closed',
+  },
   {
     name: 'maxStreams',
     value: `${DISCOVERY_LIMITS.maxStreams} streams`,

@@ -2,6 +2,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
+import { boundConnections } from '../core/http-connections.ts';
 import type { SocketAddress } from '../core/ip.ts';
 
 export interface StatusSource {
@@ -12,12 +13,28 @@ export interface StatusSource {
   readonly views: ReadonlyMap<string, () => unknown>;
 }
 
+/** See docs/LIMITS.md. */
+export const STATUS_LIMITS = {
+  maxConnections: 256,
+  headersTimeoutMs: 2000,
+  requestTimeoutMs: 5000,
+  keepAliveTimeoutMs: 5000,
+  silenceTimeoutMs: 5000,
+} as const;
+
 /** Listens; resolves with the server and its port. */
 export function openStatusServer(
   address: SocketAddress,
   source: StatusSource,
 ): Promise<{ server: Server; port: number }> {
-  const server = createServer({ headersTimeout: 5000, requestTimeout: 10_000 }, (request, response) => {
+  const { headersTimeoutMs, requestTimeoutMs, keepAliveTimeoutMs } = STATUS_LIMITS;
+  const times = {
+    headersTimeout: headersTimeoutMs,
+    requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    connectionsCheckingInterval: 1000,
+  };
+  const server = createServer(times, (request, response) => {
     const send = (code: number, contentType: string, text: string): void => {
       response.writeHead(code, { 'content-type': contentType }).end(request.method === 'HEAD' ? undefined : text);
     };
@@ -47,7 +64,8 @@ export function openStatusServer(
       send(404, 'text/plain', `${['/healthz/ready', '/metrics', ...names].join('\n')}\n`);
     }
   });
-  server.maxConnections = 256;
+  server.timeout = STATUS_LIMITS.silenceTimeoutMs;
+  boundConnections(server, STATUS_LIMITS.maxConnections);
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(new AmbitError('CONFIGURATION', `status port: ${error.message}`)));
     server.listen(address.port, address.ip, () => resolve({ server, port: boundPort(server.address()) }));

@@ -210,6 +210,14 @@ export const ERROR_TABLE = {
     'The destination did not answer within the time limit.',
     503,
   ),
+  FAIR_SHARE: row(
+    'peer',
+    true,
+    'CONNECT',
+    'warn',
+    'The pod holds its fair share of the descriptors of the agent while they are short; close some or raise the limit.',
+    503,
+  ),
   CLIENT_GONE: row('peer', true, 'CONNECT', 'info', 'The client gave up before the connection was open.'),
   DRAINED: row('environment', true, '-', 'info', 'The agent was told to stop and the grace period ended.'),
   // Control plane clients.

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { ADMIN_LIMITS } from '../agent/admin/http.ts';
 import { FAMILIES } from '../agent/admin/metrics.ts';
 import { type Setting as AgentSetting, SETTINGS } from '../agent/config.ts';
+import { DESCRIPTORS_PER_CONNECTION, FREE_FOR_ALL } from '../agent/dataplane/fair-share.ts';
 import { MAX_TRAFFIC_SERIES } from '../agent/dataplane/traffic-metrics.ts';
 import { MAX_LOCAL_CONFIG_BYTES } from '../agent/state/local-config.ts';
 import { CONTROL_SETTINGS, type Setting as ControlSetting } from '../control/config.ts';
@@ -70,20 +71,33 @@ function limitsPage(): string {
     row.meaning,
     row.atTheLimit,
   ]);
-  const { maxHeaderBytes, maxHeaders, headersTimeoutMs, requestTimeoutMs, keepAliveTimeoutMs, maxConnections } =
-    ADMIN_LIMITS;
+  const {
+    maxHeaderBytes,
+    maxHeaders,
+    headersTimeoutMs,
+    requestTimeoutMs,
+    keepAliveTimeoutMs,
+    silenceTimeoutMs,
+    maxConnections,
+  } = ADMIN_LIMITS;
   const admin = [
     [
       'maxConnections',
       `${maxConnections} connections`,
       'connections to one admin, metrics or readiness port',
-      'closed at once',
+      'the one that has been idle longest is closed',
     ],
     ['maxHeaderBytes', formatBytes(maxHeaderBytes), 'request line and headers', '431, closed'],
     ['maxHeaders', `${maxHeaders} fields`, 'header fields of a request', 'further ones are not read'],
     ['headersTimeoutMs', formatDuration(headersTimeoutMs), 'time to send the headers', '408, closed'],
     ['requestTimeoutMs', formatDuration(requestTimeoutMs), 'time to send a request', '408, closed'],
     ['keepAliveTimeoutMs', formatDuration(keepAliveTimeoutMs), 'silence between requests', 'closed'],
+    [
+      'silenceTimeoutMs',
+      formatDuration(silenceTimeoutMs),
+      'time in which a client takes nothing of an answer',
+      'closed',
+    ],
   ];
   const others = [
     ['MAX_CHAIN_LENGTH', `${MAX_CHAIN_LENGTH} certificates`, 'certificate chain of a tunnel peer', 'PEER_IDENTITY'],
@@ -93,6 +107,12 @@ function limitsPage(): string {
       `${MAX_TRAFFIC_SERIES} tuples`,
       'label tuples of traffic metrics per worker',
       'counted under a tuple that names only the reporter',
+    ],
+    [
+      'FREE_FOR_ALL',
+      `${FREE_FOR_ALL * 100} % of the descriptors of a worker`,
+      `connections of all pods, ${DESCRIPTORS_PER_CONNECTION} descriptors each, that need not be shared out evenly (RLIMIT_NOFILE / workers; more than one pod)`,
+      'FAIR_SHARE for pods that hold their part (descriptors / pods) or more; the others are served',
     ],
     ['MAX_LOCAL_CONFIG_BYTES', formatBytes(MAX_LOCAL_CONFIG_BYTES), 'local configuration file', 'CONFIGURATION'],
     [

@@ -7,6 +7,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { AmbitError } from '../../core/errors.ts';
+import { boundConnections } from '../../core/http-connections.ts';
 import { logger } from '../../core/log.ts';
 
 export interface Answer {
@@ -39,6 +40,7 @@ export const ADMIN_LIMITS = {
   headersTimeoutMs: 2000,
   requestTimeoutMs: 5000,
   keepAliveTimeoutMs: 5000,
+  silenceTimeoutMs: 5000,
   maxConnections: 64,
   maxHeaders: 64,
 } as const;
@@ -65,7 +67,8 @@ export async function openHttpServer(options: HttpServerOptions): Promise<HttpSe
     },
     (request, response) => void respond(options, request, response),
   );
-  server.maxConnections = ADMIN_LIMITS.maxConnections;
+  server.timeout = ADMIN_LIMITS.silenceTimeoutMs;
+  boundConnections(server, ADMIN_LIMITS.maxConnections);
   server.maxHeadersCount = ADMIN_LIMITS.maxHeaders;
   if (options.loopbackOnly) await listen(server, options.port, '127.0.0.1');
   else await listen(server, options.port, '::').catch(() => listen(server, options.port, '0.0.0.0'));

@@ -52,6 +52,7 @@ export const FAMILIES = [
     ['reason', 'direction'],
   ),
   family('counter', 'ambit_policy_cut_connections', 'Live connections ended by a change of policy (unstable)'),
+  family('gauge', 'ambit_worker_seats', 'Connections that count towards the fair share of their pod (unstable)'),
   family('gauge', 'ambit_tunnel_sessions', 'HBONE sessions open now (unstable)', ['role']),
   family('gauge', 'ambit_tunnel_streams', 'Tunnels open now (unstable)', ['role']),
   family('gauge', 'ambit_tunnel_handshakes', 'TLS handshakes of arriving tunnels under way (unstable)'),

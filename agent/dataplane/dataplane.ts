@@ -11,6 +11,7 @@ import type { SpiffeId } from '../../core/spiffe.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceFeed } from '../state/resource-feed.ts';
+import { descriptorsPerWorker } from './connection-seats.ts';
 import { mergeMetrics } from './merge-metrics.ts';
 import type { FromWorker, LiveConnectionView, MessageProblem, ToWorker, WorkerMetrics } from './messages.ts';
 import type { EnrolledPod, PodCapture } from './pod-capture.ts';
@@ -65,6 +66,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   /** By worker: the last answer, and what its dead predecessors had counted. */
   readonly #lastMetrics = new Map<number, WorkerMetrics>();
   readonly #former = new Map<number, WorkerMetrics>();
+  readonly #descriptors: number;
   #cut = 0;
   #restarts = 0;
   readonly #backoff = new Backoff(RESTART_BACKOFF);
@@ -77,6 +79,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
 
   constructor(options: DataplaneOptions) {
     this.#options = options;
+    this.#descriptors = descriptorsPerWorker(options.workers);
     for (let index = 0; index < options.workers; index++) this.#startWorker(index);
     this.#watchdog = setInterval(() => void this.#watch(), WATCH_INTERVAL_MS);
     this.#watchdog.unref();
@@ -237,7 +240,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   }
 
   #startWorker(index: number): WorkerHandle {
-    const worker = new WorkerHandle(index, this.#options.settings, this);
+    const worker = new WorkerHandle(index, this.#options.settings, this.#descriptors, this);
     this.#workers[index] = worker;
     worker.send({ kind: 'ticketKeys', keys: this.#ticketKeys });
     return worker;

@@ -19,6 +19,7 @@ import { decideInbound, type InboundDecision } from '../route/inbound.ts';
 import type { Workload } from '../state/workload.ts';
 import { formatBaggage, parseBaggage, parseForwardedHost } from './baggage.ts';
 import type { ConnectionRecord, Cuttable } from './connection-record.ts';
+import type { Seat } from './connection-seats.ts';
 import type { LocalPod } from './local-pod.ts';
 import { writeProxyHeader } from './proxy-protocol.ts';
 import { awaitVerdict, type VerdictHandler } from './verdict.ts';
@@ -30,6 +31,7 @@ type DialDecision = InboundDecision & { readonly kind: 'dial' };
 export class InboundConnection implements ConnectHandler, Waiting, VerdictHandler, Cuttable {
   readonly #worker: WorkerContext;
   readonly #request: TunnelRequest<LocalPod>;
+  readonly #seat: Seat;
   readonly #pod: LocalPod;
   #wait: Wait | undefined;
   #attempt: ConnectAttempt | undefined;
@@ -39,14 +41,28 @@ export class InboundConnection implements ConnectHandler, Waiting, VerdictHandle
   #ended = false;
 
   static accept(worker: WorkerContext, request: TunnelRequest<LocalPod>): void {
-    const connection = new InboundConnection(worker, request);
-    request.onAbandoned = () => connection.#onAbandoned();
-    connection.#route();
+    const seat = worker.seats.take(request.tag);
+    if (seat === undefined) {
+      const { error, logged } = worker.seats.refusal(request.tag);
+      const { remote, local } = request;
+      request.refuse(503, error);
+      worker.recorder.refuse({ source: remote, destination: local, direction: 'inbound', error }, logged);
+      return;
+    }
+    try {
+      const connection = new InboundConnection(worker, request, seat);
+      request.onAbandoned = () => connection.#onAbandoned();
+      connection.#route();
+    } catch (error) {
+      seat.release();
+      throw error;
+    }
   }
 
-  private constructor(worker: WorkerContext, request: TunnelRequest<LocalPod>) {
+  private constructor(worker: WorkerContext, request: TunnelRequest<LocalPod>, seat: Seat) {
     this.#worker = worker;
     this.#request = request;
+    this.#seat = seat;
     this.#pod = request.tag;
   }
 
@@ -185,6 +201,7 @@ export class InboundConnection implements ConnectHandler, Waiting, VerdictHandle
   #finish(error: AmbitError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#seat.release();
     const { recorder } = this.#worker;
     if (this.#record !== undefined) {
       recorder.end(this.#record, error);

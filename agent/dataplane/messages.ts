@@ -20,6 +20,8 @@ export interface WorkerStart {
   /** 0-based; names the worker in metrics. */
   readonly index: number;
   readonly settings: WorkerSettings;
+  /** File descriptors this worker may use. */
+  readonly descriptors: number;
 }
 
 export type ToWorker =

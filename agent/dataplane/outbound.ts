@@ -20,6 +20,7 @@ import { decideOutbound, type OutboundDecision } from '../route/outbound.ts';
 import type { Workload } from '../state/workload.ts';
 import { formatBaggage, formatForwarded, newTraceparent } from './baggage.ts';
 import type { ConnectionRecord, Cuttable, RecordFacts } from './connection-record.ts';
+import type { Seat } from './connection-seats.ts';
 import type { LocalPod } from './local-pod.ts';
 import { openSameNodeArrival } from './same-node.ts';
 import { awaitVerdict, type VerdictHandler } from './verdict.ts';
@@ -34,6 +35,7 @@ export class OutboundConnection
   readonly #worker: WorkerContext;
   readonly #pod: LocalPod;
   readonly #socket: TcpSocket;
+  readonly #seat: Seat;
   readonly #client: SocketAddress;
   readonly #target: SocketAddress;
   readonly #acceptedAtMs: number;
@@ -46,14 +48,15 @@ export class OutboundConnection
   #splice: Splice | undefined;
   #ended = false;
 
-  static accept(worker: WorkerContext, pod: LocalPod, socket: TcpSocket): void {
-    new OutboundConnection(worker, pod, socket).#start();
+  static accept(worker: WorkerContext, pod: LocalPod, socket: TcpSocket, seat: Seat): void {
+    new OutboundConnection(worker, pod, socket, seat).#start();
   }
 
-  private constructor(worker: WorkerContext, pod: LocalPod, socket: TcpSocket) {
+  private constructor(worker: WorkerContext, pod: LocalPod, socket: TcpSocket, seat: Seat) {
     this.#worker = worker;
     this.#pod = pod;
     this.#socket = socket;
+    this.#seat = seat;
     this.#client = socket.remoteAddress;
     this.#target = socket.originalDestination() ?? socket.localAddress;
     this.#acceptedAtMs = worker.loop.nowMs;
@@ -273,6 +276,7 @@ export class OutboundConnection
   #refuse(error: AmbitError): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#seat.release();
     this.#release();
     this.#worker.recorder.refuse({
       source: this.#client,
@@ -292,6 +296,7 @@ export class OutboundConnection
   #finish(error: AmbitError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#seat.release();
     const { recorder } = this.#worker;
     if (this.#record !== undefined) recorder.end(this.#record, error);
     if (this.#arrival !== undefined) recorder.end(this.#arrival, error);

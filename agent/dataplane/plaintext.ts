@@ -17,6 +17,7 @@ import type { TcpSocket } from '../../reactor/tcp-socket.ts';
 import { guessInboundService } from '../route/inbound.ts';
 import type { Workload } from '../state/workload.ts';
 import type { ConnectionRecord, Cuttable } from './connection-record.ts';
+import type { Seat } from './connection-seats.ts';
 import type { LocalPod } from './local-pod.ts';
 import { awaitVerdict, type VerdictHandler } from './verdict.ts';
 import { type Wait, type Waiting, workloadKey } from './wait-queue.ts';
@@ -26,6 +27,7 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
   readonly #worker: WorkerContext;
   readonly #pod: LocalPod;
   readonly #socket: TcpSocket;
+  readonly #seat: Seat;
   readonly #client: SocketAddress;
   readonly #target: SocketAddress;
   #wait: Wait | undefined;
@@ -34,14 +36,15 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
   #splice: Splice | undefined;
   #ended = false;
 
-  static accept(worker: WorkerContext, pod: LocalPod, socket: TcpSocket): void {
-    new PlaintextConnection(worker, pod, socket).#start();
+  static accept(worker: WorkerContext, pod: LocalPod, socket: TcpSocket, seat: Seat): void {
+    new PlaintextConnection(worker, pod, socket, seat).#start();
   }
 
-  private constructor(worker: WorkerContext, pod: LocalPod, socket: TcpSocket) {
+  private constructor(worker: WorkerContext, pod: LocalPod, socket: TcpSocket, seat: Seat) {
     this.#worker = worker;
     this.#pod = pod;
     this.#socket = socket;
+    this.#seat = seat;
     this.#client = socket.remoteAddress;
     this.#target = socket.originalDestination() ?? socket.localAddress;
     socket.owner = this;
@@ -152,6 +155,7 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
   #finish(error: AmbitError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#seat.release();
     const { recorder } = this.#worker;
     if (this.#record !== undefined) {
       recorder.end(this.#record, error);

@@ -51,10 +51,10 @@ export class Recorder {
     this.#log?.write(formatAccessLine(this.#format, record.logEntry(this.#loop.nowMs, error), new Date()));
   }
 
-  /** A connection that ends before its ends are known. */
-  refuse(entry: RefusalEntry): void {
+  /** A connection that ends before its ends are known. `logged` false: it is only counted. */
+  refuse(entry: RefusalEntry, logged = true): void {
     this.#countRefusal(entry.error.code, entry.direction);
-    this.#log?.write(formatRefusalLine(this.#format, entry, new Date()));
+    if (logged) this.#log?.write(formatRefusalLine(this.#format, entry, new Date()));
   }
 
   get liveCount(): number {

@@ -5,6 +5,7 @@ import type { HboneServer } from '../../hbone/server.ts';
 import type { EventLoop } from '../../reactor/loop.ts';
 import type { RouteSettings } from '../route/outbound.ts';
 import type { MeshState } from '../state/mesh-state.ts';
+import type { ConnectionSeats } from './connection-seats.ts';
 import type { IdentityStore } from './identity-store.ts';
 import type { LocalPod } from './local-pod.ts';
 import type { PodTable } from './pod-table.ts';
@@ -24,4 +25,5 @@ export interface WorkerContext {
   readonly recorder: Recorder;
   /** Keys: `workloadKey`, `identityKey`, `RESOURCES_KEY`. */
   readonly waits: WaitQueue;
+  readonly seats: ConnectionSeats;
 }

@@ -24,6 +24,7 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     gauge('ambit_worker_loop_lag_max_seconds', stats.maxTimerLagMs / 1000),
     gauge('ambit_worker_pods', worker.pods.size),
     gauge('ambit_worker_waiting_connections', worker.waits.size),
+    gauge('ambit_worker_seats', worker.seats.taken),
     gauge('ambit_tunnel_sessions', pool.sessions, { role: 'client' }),
     gauge('ambit_tunnel_sessions', server.sessions, { role: 'server' }),
     gauge('ambit_tunnel_streams', pool.streams, { role: 'client' }),

@@ -35,12 +35,13 @@ export class WorkerHandle {
   #error: Error | undefined;
   readonly #exited: Promise<void>;
 
-  constructor(index: number, settings: WorkerSettings, events: WorkerEvents) {
+  /** `descriptors`: how many the worker may use. */
+  constructor(index: number, settings: WorkerSettings, descriptors: number, events: WorkerEvents) {
     this.index = index;
     this.#events = events;
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    const workerData: WorkerStart = { index, settings, port: port2 };
+    const workerData: WorkerStart = { index, settings, descriptors, port: port2 };
     this.#thread = new Worker(WORKER, { workerData, transferList: [port2] });
     port1.on('message', (message: FromWorker) => this.#receive(message));
     this.#thread.on('error', (error) => {

@@ -12,6 +12,7 @@ import { NetworkNamespace } from '../../reactor/netns.ts';
 import { releaseWhenIdle } from '../../reactor/spare-memory.ts';
 import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
+import { ConnectionSeats } from './connection-seats.ts';
 import { IdentityStore } from './identity-store.ts';
 import { InboundConnection } from './inbound.ts';
 import { Inbox } from './inbox.ts';
@@ -83,6 +84,7 @@ class DataplaneWorker {
       }),
       recorder,
       waits: new WaitQueue(loop, settings.readinessWaitMs, MAX_WAITING),
+      seats: new ConnectionSeats(start.descriptors, pods, () => loop.nowMs),
     };
     this.#recheck = new PolicyRecheck(loop, state, recorder);
   }
