@@ -13,8 +13,9 @@ export class SandboxProcess implements AsyncDisposable {
   output = '';
   readonly #exited: Promise<unknown[]>;
 
-  constructor(...args: readonly string[]) {
-    this.child = spawn(LAUNCHER, ['sandbox', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  /** @param launcher the `ambit` to start; by default that of this repository */
+  constructor(args: readonly string[] = [], launcher: string = LAUNCHER) {
+    this.child = spawn(launcher, ['sandbox', ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#exited = once(this.child, 'exit');
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => this.#add(text));
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#add(text));
