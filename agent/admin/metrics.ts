@@ -59,6 +59,8 @@ export const FAMILIES = [
   family('counter', 'ambit_tunnel_accept_pauses', 'Times the bound on handshakes was reached (unstable)'),
   family('counter', 'ambit_tunnel_dials', 'HBONE sessions dialled (unstable)'),
   family('counter', 'ambit_tunnel_dial_failures', 'HBONE sessions that could not be opened (unstable)'),
+  family('counter', 'ambit_tunnel_resumptions', 'HBONE sessions that resumed an earlier TLS session (unstable)'),
+  family('counter', 'ambit_tunnel_retries', 'Tunnels asked for again after the peer had not processed them (unstable)'),
   family('counter', 'ambit_access_log_dropped_lines', 'Access log lines lost because nobody read them (unstable)'),
   family('gauge', 'ambit_workers', 'Data plane threads that answered this scrape (unstable)'),
   family('counter', 'ambit_worker_restarts', 'Data plane threads that died and were replaced (unstable)'),

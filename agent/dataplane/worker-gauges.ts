@@ -33,6 +33,8 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     counter('ambit_tunnel_accept_pauses', server.crowdedTimes),
     counter('ambit_tunnel_dials', pool.dials),
     counter('ambit_tunnel_dial_failures', pool.dialFailures),
+    counter('ambit_tunnel_resumptions', pool.resumptions),
+    counter('ambit_tunnel_retries', pool.retries),
     counter('ambit_policy_cut_connections', counts.policyCuts),
     counter('ambit_access_log_dropped_lines', counts.droppedLogLines),
     counter('ambit_worker_defects', counts.defects),
