@@ -192,7 +192,8 @@ export const SETTINGS = {
     env: ['AMBIT_ACCESS_LOG'],
     parse: boolean,
     default: () => true,
-    documentation: 'Writes one line per connection to standard output.',
+    documentation:
+      'Writes one line per connection, and what dry-run policies would have done to it, to standard output.',
   }),
   logLevel: setting<'debug' | 'info' | 'warn' | 'error'>({
     env: ['AMBIT_LOG_LEVEL'],

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { ADMIN_LIMITS } from '../agent/admin/http.ts';
 import { FAMILIES } from '../agent/admin/metrics.ts';
 import { type Setting as AgentSetting, SETTINGS } from '../agent/config.ts';
+import { DRY_RUN_LINES } from '../agent/dataplane/dry-run-report.ts';
 import { DESCRIPTORS_PER_CONNECTION, FREE_FOR_ALL } from '../agent/dataplane/fair-share.ts';
 import { MAX_TRAFFIC_SERIES } from '../agent/dataplane/traffic-metrics.ts';
 import { MAX_LOCAL_CONFIG_BYTES } from '../agent/state/local-config.ts';
@@ -107,6 +108,12 @@ function limitsPage(): string {
       `${MAX_TRAFFIC_SERIES} tuples`,
       'label tuples of traffic metrics per worker',
       'counted under a tuple that names only the reporter',
+    ],
+    [
+      'DRY_RUN_LINES',
+      formatLimit(DRY_RUN_LINES, 'lines'),
+      'log lines about dry-run policies, per worker',
+      'counted but not logged; the next line says how many were left out',
     ],
     [
       'FREE_FOR_ALL',

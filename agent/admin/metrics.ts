@@ -52,6 +52,12 @@ export const FAMILIES = [
     ['reason', 'direction'],
   ),
   family('counter', 'ambit_policy_cut_connections', 'Live connections ended by a change of policy (unstable)'),
+  family(
+    'counter',
+    'ambit_dry_run_policy_matches',
+    'Dry-run policies that match a new connection; allow/no_match: there are such ALLOW policies, none matches (unstable)',
+    ['action', 'outcome'],
+  ),
   family('gauge', 'ambit_worker_seats', 'Connections that count towards the fair share of their pod (unstable)'),
   family('gauge', 'ambit_tunnel_sessions', 'HBONE sessions open now (unstable)', ['role']),
   family('gauge', 'ambit_tunnel_streams', 'Tunnels open now (unstable)', ['role']),

@@ -4,9 +4,10 @@
  */
 import type { AmbitError, ErrorCode } from '../../core/errors.ts';
 import type { EventLoop } from '../../reactor/loop.ts';
-import { formatAccessLine, formatRefusalLine, type LogFormat, type RefusalEntry } from './access-log.ts';
+import { formatAccessLine, formatRefusalLine, type RefusalEntry } from './access-log.ts';
 import { ConnectionRecord, type Cuttable, type RecordFacts } from './connection-record.ts';
 import type { LocalPod } from './local-pod.ts';
+import type { LogFormat } from './log-line.ts';
 import type { LogWriter } from './log-writer.ts';
 import type { Direction, LiveConnectionView, TrafficSeriesView, WorkerMetrics } from './messages.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';

@@ -1,6 +1,7 @@
 /**
  * The answer of policy about a connection that was just registered. A workload may be announced a moment before a policy
  * it names (they come in two streams of resources): until the policy has arrived, for a short time, the connection waits.
+ * With the verdict, and once per connection, dry-run policies are reported.
  */
 import { AmbitError } from '../../core/errors.ts';
 import { authorize, type Verdict } from '../route/authorize.ts';
@@ -25,7 +26,7 @@ export function awaitVerdict(
 ): Wait | undefined {
   const verdict = judge(worker, record);
   if (isUnknownYet(verdict)) return new UnknownPolicy(worker, record, handler, verdict.error);
-  tell(verdict, handler);
+  tell(worker, record, verdict, handler);
   return undefined;
 }
 
@@ -44,9 +45,16 @@ function judge(worker: WorkerContext, record: ConnectionRecord): Verdict {
   return verdict;
 }
 
-function tell(verdict: Verdict, handler: VerdictHandler): void {
+function tell(worker: WorkerContext, record: ConnectionRecord, verdict: Verdict, handler: VerdictHandler): void {
+  reportDryRuns(worker, record);
   if (verdict.kind === 'allow') handler.onAllowed();
   else handler.onDenied(verdict.error);
+}
+
+function reportDryRuns(worker: WorkerContext, record: ConnectionRecord): void {
+  if (!worker.state.hasDryRunPolicies || record.authorization === undefined) return;
+  const local = record.facts.pod.findWorkload();
+  if (local !== undefined) worker.dryRuns.report(local, record.authorization, record.facts);
 }
 
 class UnknownPolicy implements Wait, Waiting {
@@ -78,11 +86,13 @@ class UnknownPolicy implements Wait, Waiting {
     if (isUnknownYet(verdict)) {
       this.#error = verdict.error;
       this.#waitOn();
-    } else tell(verdict, this.#handler);
+    } else tell(this.#worker, this.#record, verdict, this.#handler);
   }
 
   onGivenUp(): void {
-    if (!this.#cancelled) this.#handler.onDenied(this.#error);
+    if (this.#cancelled) return;
+    const verdict: Verdict = { kind: 'deny', error: this.#error, policy: this.#record.policy };
+    tell(this.#worker, this.#record, verdict, this.#handler);
   }
 
   #waitOn(): void {

@@ -6,6 +6,7 @@ import type { EventLoop } from '../../reactor/loop.ts';
 import type { RouteSettings } from '../route/outbound.ts';
 import type { MeshState } from '../state/mesh-state.ts';
 import type { ConnectionSeats } from './connection-seats.ts';
+import type { DryRunReport } from './dry-run-report.ts';
 import type { IdentityStore } from './identity-store.ts';
 import type { LocalPod } from './local-pod.ts';
 import type { PodTable } from './pod-table.ts';
@@ -23,6 +24,7 @@ export interface WorkerContext {
   readonly pool: TunnelPool;
   readonly server: HboneServer<LocalPod>;
   readonly recorder: Recorder;
+  readonly dryRuns: DryRunReport;
   /** Keys: `workloadKey`, `identityKey`, `RESOURCES_KEY`. */
   readonly waits: WaitQueue;
   readonly seats: ConnectionSeats;

@@ -36,6 +36,9 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     counter('ambit_tunnel_resumptions', pool.resumptions),
     counter('ambit_tunnel_retries', pool.retries),
     counter('ambit_policy_cut_connections', counts.policyCuts),
+    ...worker.dryRuns
+      .counts()
+      .map(({ value, labels }) => counter('ambit_dry_run_policy_matches', value, { ...labels })),
     counter('ambit_access_log_dropped_lines', counts.droppedLogLines),
     counter('ambit_worker_defects', counts.defects),
   ];
@@ -48,6 +51,6 @@ function gauge(name: string, value: number, labels: Record<string, string> = {})
   return { name, kind: 'gauge', labels, value };
 }
 
-function counter(name: string, value: number): WorkerGauge {
-  return { name, kind: 'counter', labels: {}, value };
+function counter(name: string, value: number, labels: Record<string, string> = {}): WorkerGauge {
+  return { name, kind: 'counter', labels, value };
 }

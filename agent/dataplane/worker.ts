@@ -13,6 +13,7 @@ import { releaseWhenIdle } from '../../reactor/spare-memory.ts';
 import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
 import { ConnectionSeats } from './connection-seats.ts';
+import { DryRunReport } from './dry-run-report.ts';
 import { IdentityStore } from './identity-store.ts';
 import { InboundConnection } from './inbound.ts';
 import { Inbox } from './inbox.ts';
@@ -83,6 +84,7 @@ class DataplaneWorker {
           recorder.refuse({ source: remote, destination: local, direction: 'inbound', error }),
       }),
       recorder,
+      dryRuns: new DryRunReport(state, this.#writer, settings.logFormat, () => loop.nowMs),
       waits: new WaitQueue(loop, settings.readinessWaitMs, MAX_WAITING),
       seats: new ConnectionSeats(start.descriptors, pods, () => loop.nowMs),
     };

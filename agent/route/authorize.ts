@@ -4,7 +4,7 @@
  *
  * Candidates are the policies of the destination's namespace, the global ones and those the workload names. An enforced
  * DENY that matches refuses. A named policy that has not arrived refuses too, for it may be a DENY. Then, if there is
- * any enforced ALLOW, one must match. Dry runs never change a verdict.
+ * any enforced ALLOW, one must match. Dry runs never change a verdict (dry-run.ts).
  *
  * `POLICY_UNKNOWN` passes by itself when policy and workload updates arrive in an unlucky order; whoever re-evaluates
  * live connections should give it a moment before ending them.
@@ -59,13 +59,6 @@ export function authorize(state: MeshState, local: Workload, facts: ConnectionFa
   return hasAllow(state, local, global, namespace)
     ? deny('POLICY_DENIED', 'allow policies exist, but none allowed', undefined)
     : ALLOWED_BY_DEFAULT;
-}
-
-/** The dry-run policies that match, for the log: what they would do is their `action`. */
-export function dryRunMatches(state: MeshState, local: Workload, facts: ConnectionFacts): readonly Policy[] {
-  if (!state.hasDryRunPolicies) return [];
-  const subject = new Subject(facts);
-  return state.policiesFor(local).filter((policy) => policy.dryRun && policyMatches(policy, subject));
 }
 
 function firstMatch(policies: readonly Policy[], subject: Subject): Policy | undefined {

@@ -150,11 +150,12 @@ export class TestDataplane implements AsyncDisposable {
     return sums;
   }
 
-  /** A gauge or counter, added up over workers. */
-  async gauge(name: string): Promise<number> {
+  /** A gauge or counter, added up over workers and over the series that have these labels. */
+  async gauge(name: string, wanted: Readonly<Record<string, string>> = {}): Promise<number> {
     const workers = await this.dataplane.collect();
     return workers
       .flatMap(({ gauges }) => gauges.filter((entry) => entry.name === name))
+      .filter(({ labels }) => Object.entries(wanted).every(([label, value]) => labels[label] === value))
       .reduce((sum, { value }) => sum + value, 0);
   }
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { authorize, type ConnectionFacts, dryRunMatches } from '../../../agent/route/authorize.ts';
+import { authorize, type ConnectionFacts } from '../../../agent/route/authorize.ts';
+import { judgeDryRuns } from '../../../agent/route/dry-run.ts';
 import { explain } from '../../../agent/route/explain.ts';
 import type { MeshState } from '../../../agent/state/mesh-state.ts';
 import type { GroupSchema } from '../../../api/gen/istio/security/authorization_pb.js';
@@ -209,16 +210,46 @@ describe('explain', () => {
 });
 
 describe('dry runs', () => {
+  const found = (state: MeshState, facts = FROM_A) =>
+    judgeDryRuns(state, getWorkload(state, 'server'), facts).map(
+      ({ action, matched, policies }) => `${action} ${matched} ${policies.join(' ')}`,
+    );
+
   test('that match are reported, others and enforced policies are not', () => {
     const state = meshOf(
       selected('default/dry-named'),
       policy('dry-named', { ...SELECTOR, ...ALLOW, dryRun: true, groups: everyone }),
       policy('dry-deny', { ...DENY, dryRun: true, groups: everyone }),
+      policy('dry-global', { ...GLOBAL, ...DENY, dryRun: true, groups: everyone }),
       policy('dry-none', { ...DENY, dryRun: true, groups: nobody }),
+      policy('dry-not-named', { ...SELECTOR, ...DENY, dryRun: true, groups: everyone }),
+      policy('elsewhere', { ...DENY, namespace: 'other', dryRun: true, groups: everyone }),
       policy('enforced', { ...ALLOW, groups: everyone }),
     );
-    const keys = dryRunMatches(state, getWorkload(state, 'server'), FROM_A).map(({ key }) => key);
-    assert.deepEqual(keys.sort(), ['default/dry-deny', 'default/dry-named']);
-    assert.deepEqual(dryRunMatches(meshOf(SERVER), getWorkload(state, 'server'), FROM_A), []);
+    assert.deepEqual(found(state), [
+      'DENY true istio-system/dry-global',
+      'DENY true default/dry-deny',
+      'ALLOW true default/dry-named',
+    ]);
+  });
+
+  test('ALLOW policies of which none matches are reported together, a matching one speaks for all', () => {
+    const state = meshOf(
+      SERVER,
+      policy('a', { ...ALLOW, dryRun: true, groups: nobody }),
+      policy('b', { ...ALLOW, dryRun: true, groups: namespaceA }),
+    );
+    assert.deepEqual(found(state), ['ALLOW true default/b']);
+    assert.deepEqual(found(state, PLAINTEXT), ['ALLOW false default/a default/b']);
+  });
+
+  test('a policy that applies to the namespace and is named by the workload too is reported once', () => {
+    const state = meshOf(selected('default/twice'), policy('twice', { ...DENY, dryRun: true, groups: everyone }));
+    assert.deepEqual(found(state), ['DENY true default/twice']);
+  });
+
+  test('nothing is reported where none applies', () => {
+    const dry = policy('elsewhere', { ...DENY, namespace: 'other', dryRun: true, groups: everyone });
+    for (const state of [meshOf(SERVER), meshOf(SERVER, dry)]) assert.deepEqual(found(state), []);
   });
 });
