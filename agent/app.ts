@@ -15,6 +15,7 @@ import { releaseMainWhenIdle } from '../reactor/spare-memory.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
 import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
+import type { ControlRelays } from './control-relay.ts';
 import { Dataplane } from './dataplane/dataplane.ts';
 import type { LiveConnectionView } from './dataplane/messages.ts';
 import { type DedicatedPod, startDedicated } from './dedicated.ts';
@@ -45,6 +46,7 @@ export class App implements AdminSource {
   readonly routeSettings: RouteSettings;
   readonly configuration: Readonly<Record<string, unknown>>;
   readonly #config: AgentConfig;
+  readonly #relays: ControlRelays | undefined;
   readonly #pending: Set<StartTask>;
   readonly #feed = new ResourceFeed(this.state);
   readonly #certificateSource: CertificateSource & { close?(): void };
@@ -58,8 +60,10 @@ export class App implements AdminSource {
   #admin: AdminServers | undefined;
   #logLevel: LogLevel;
 
-  constructor(config: AgentConfig) {
+  /** `relays`: the way to the control plane where the agent lives behind capture rules; the app closes them. */
+  constructor(config: AgentConfig, relays: ControlRelays | undefined) {
     this.#config = config;
+    this.#relays = relays;
     this.#logLevel = config.logLevel;
     this.configuration = describeConfig(config);
     this.#pending = new Set(['state manager', 'proxy']);
@@ -69,7 +73,7 @@ export class App implements AdminSource {
       forceEncryption: config.forceEncryption,
       isLocalPod: (uid) => this.#isLocalPod(uid),
     };
-    this.#certificateSource = certificateSource(config);
+    this.#certificateSource = certificateSource(config, relays);
     this.#certificates = new Certificates({ source: this.#certificateSource });
     this.#dataplane = new Dataplane({
       workers: config.workers,
@@ -97,7 +101,7 @@ export class App implements AdminSource {
       trustDomain: config.trustDomain,
       node: config.nodeName,
     });
-    this.#xds = xdsClient(config, this.#feed);
+    this.#xds = xdsClient(config, relays, this.#feed);
   }
 
   /** Resolves when pods can be captured; readiness may still wait for the control plane. Rejects with an AmbitError. */
@@ -150,6 +154,7 @@ export class App implements AdminSource {
     this.#certificateSource.close?.();
     await this.#dataplane.stop();
     await this.#admin?.close();
+    this.#relays?.close();
   }
 
   async #startState(): Promise<void> {
@@ -220,23 +225,26 @@ export class App implements AdminSource {
   }
 }
 
-function certificateSource(config: AgentConfig): CertificateSource & { close?(): void } {
+function certificateSource(
+  config: AgentConfig,
+  relays: ControlRelays | undefined,
+): CertificateSource & { close?(): void } {
   if (config.identityDirectory !== undefined) return new IdentityDirectory(config.identityDirectory);
   const address = config.caAddress ?? config.xdsAddress;
   if (address === undefined) {
     throw new AmbitError('CONFIGURATION', 'no certificates: set CA_ADDRESS or XDS_ADDRESS, or give --identity-dir');
   }
   return new CaClient({
-    endpoint: endpoint(config, address, config.caRootCa ?? config.xdsRootCa),
+    endpoint: endpoint(config, relays, address, config.caRootCa ?? config.xdsRootCa),
     secretTtlMs: config.secretTtlMs,
     impersonate: config.dedicated === undefined,
   });
 }
 
-function xdsClient(config: AgentConfig, feed: ResourceFeed): XdsClient | undefined {
+function xdsClient(config: AgentConfig, relays: ControlRelays | undefined, feed: ResourceFeed): XdsClient | undefined {
   if (config.xdsAddress === undefined) return undefined;
   return new XdsClient(feed, {
-    endpoint: endpoint(config, config.xdsAddress, config.xdsRootCa ?? config.caRootCa),
+    endpoint: endpoint(config, relays, config.xdsAddress, config.xdsRootCa ?? config.caRootCa),
     node: xdsNode({
       nodeName: config.nodeName,
       podName: config.dedicated?.name ?? hostname(),
@@ -246,6 +254,12 @@ function xdsClient(config: AgentConfig, feed: ResourceFeed): XdsClient | undefin
   });
 }
 
-function endpoint(config: AgentConfig, address: string, rootCaFile: string | undefined): ControlEndpoint {
-  return { address, rootCaFile, tokenFile: config.authTokenFile, clusterId: config.clusterId };
+function endpoint(
+  config: AgentConfig,
+  relays: ControlRelays | undefined,
+  address: string,
+  rootCaFile: string | undefined,
+): ControlEndpoint {
+  const direct = { address, rootCaFile, tokenFile: config.authTokenFile, clusterId: config.clusterId };
+  return relays?.reach(direct) ?? direct;
 }

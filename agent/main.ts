@@ -7,7 +7,8 @@ import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
 import { probeRuntime } from '../reactor/probe.ts';
 import { App } from './app.ts';
-import { type AgentFlags, readConfig } from './config.ts';
+import { type AgentConfig, type AgentFlags, readConfig } from './config.ts';
+import { ControlRelays } from './control-relay.ts';
 
 const log = logger('agent');
 
@@ -24,7 +25,7 @@ export async function runAgent(
   try {
     const config = readConfig(environment, flags);
     requireRuntime();
-    app = new App(config);
+    app = new App(config, await controlRelays(config));
     const stopped = signalled();
     await Promise.race([app.start(), stopped]);
     await stopped;
@@ -36,6 +37,12 @@ export async function runAgent(
     await app?.abort();
     return EXIT_FAILED;
   }
+}
+
+/** Only a dedicated agent lives behind capture rules. */
+async function controlRelays(config: AgentConfig): Promise<ControlRelays | undefined> {
+  if (config.dedicated === undefined) return undefined;
+  return ControlRelays.open([config.xdsAddress, config.caAddress].filter((address) => address !== undefined));
 }
 
 /** Throws one error that names everything the data plane misses: symbols, kernel features, capabilities. */

@@ -6,24 +6,22 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { applyRules } from '../../agent/enrol/nft.ts';
 import { PodRouting } from '../../agent/enrol/pod-routing.ts';
-import { buildRuleset, RULES_TABLE } from '../../agent/enrol/rules.ts';
+import { buildRuleset } from '../../agent/enrol/rules.ts';
 import { NO_OVERRIDES } from '../../core/enrolment/overrides.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
-import { CONTROL_IP, CONTROL_PORT, DedicatedMesh } from '../support/dedicated-mesh.ts';
+import { DedicatedMesh } from '../support/dedicated-mesh.ts';
 import type { TestPod } from '../support/netns.ts';
 import { readToEnd } from '../support/socket-exchange.ts';
 
 const IDENTITY = 'spiffe://cluster.local/ns/shop/sa/';
 
-/** What an init container would do: the rules stand before the agent comes, and let it reach the control plane. */
+/** What an init container would do: the rules stand before the agent comes. */
 async function installRules(pod: TestPod): Promise<void> {
   const netns = NetworkNamespace.openPath(pod.path);
   try {
     using routing = PodRouting.open(netns);
     await routing.ensure();
     await applyRules(netns, buildRuleset(NO_OVERRIDES));
-    const exemption = `ip daddr ${CONTROL_IP} tcp dport ${CONTROL_PORT} accept`;
-    pod.exec('nft', 'insert', 'rule', 'inet', RULES_TABLE, 'capture-leaving', ...exemption.split(' '));
   } finally {
     netns.close();
   }
@@ -76,3 +74,14 @@ for (const standing of [false, true]) {
     if (standing) assert.equal(await (await client.process()).attempt(server.address, 8080), 'ECONNREFUSED');
   });
 }
+
+test('an agent that was killed behind its own rules reaches the control plane again', async () => {
+  await using mesh = await DedicatedMesh.start();
+  const [client, server] = [mesh.addPod('client'), mesh.addPod('server')];
+  await Promise.all([client, server].map((pod) => mesh.startAgent(pod, ['--capture'])));
+  await (await server.process()).listen(8080, 'double');
+  await mesh.agentOf(client).kill();
+  assert.equal(await (await client.process()).attempt(server.address, 8080), 'ECONNREFUSED');
+  await mesh.startAgent(client, ['--capture']);
+  await requireTunnel(mesh, client, server);
+});

@@ -13,8 +13,8 @@ import { eventually } from './eventually.ts';
 import { TestNetwork, type TestPod } from './netns.ts';
 
 const CONTROL_MAIN = fileURLToPath(new URL('../../control/main.ts', import.meta.url));
-export const CONTROL_IP = '172.31.0.100';
-export const CONTROL_PORT = 15012;
+const CONTROL_IP = '172.31.0.100';
+const CONTROL_PORT = 15012;
 const NAMESPACE = 'shop';
 
 export class DedicatedMesh implements AsyncDisposable {
