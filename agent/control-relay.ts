@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { pipeline } from 'node:stream';
 import { AmbitError } from '../core/errors.ts';
-import { getIp } from '../core/ip.ts';
+import { getIp, parseAuthority } from '../core/ip.ts';
 import { logger } from '../core/log.ts';
 import { PROXY_MARK } from '../core/ports.ts';
 import { connectMarked } from '../reactor/marked-socket.ts';
@@ -62,11 +62,10 @@ export class ControlRelays {
   }
 }
 
-function splitAddress(address: string): { host: string; port: number } {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):([0-9]+)$/.exec(address) ?? [];
-  const host = bracketed ?? plain;
-  if (host === undefined) throw new AmbitError('CONFIGURATION', `not host:port: ${address}`);
-  return { host, port: Number(port) };
+function splitAddress(text: string): { host: string; port: number } {
+  const parsed = parseAuthority(text);
+  if (parsed === undefined) throw new AmbitError('CONFIGURATION', `not host:port: ${text}`);
+  return parsed.kind === 'name' ? parsed : { host: parsed.address.ip, port: parsed.address.port };
 }
 
 async function relay(local: Socket, host: string, port: number): Promise<void> {
