@@ -12,14 +12,15 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   api: [],
   reactor: ['core'],
   hbone: ['core', 'reactor'],
+  kube: ['core'],
   'cni-plugin': ['core'],
-  agent: ['core', 'api', 'reactor', 'hbone'],
-  control: ['core', 'api'],
-  cli: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'sandbox'],
-  sandbox: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli'],
-  bench: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'test'],
-  scripts: ['core', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'bench', 'sandbox'],
-  test: ['core', 'api', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'sandbox', 'bench', 'scripts'],
+  agent: ['core', 'api', 'kube', 'reactor', 'hbone'],
+  control: ['core', 'api', 'kube'],
+  cli: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'sandbox'],
+  sandbox: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli'],
+  bench: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'test'],
+  scripts: ['core', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'bench', 'sandbox'],
+  test: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'sandbox', 'bench', 'scripts'],
 };
 
 /** Folders whose code decides and does nothing else. */
