@@ -20,7 +20,20 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   sandbox: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli'],
   bench: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'test'],
   scripts: ['core', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'bench', 'sandbox'],
-  test: ['core', 'api', 'kube', 'reactor', 'hbone', 'agent', 'control', 'cni-plugin', 'cli', 'sandbox', 'bench', 'scripts'],
+  test: [
+    'core',
+    'api',
+    'kube',
+    'reactor',
+    'hbone',
+    'agent',
+    'control',
+    'cni-plugin',
+    'cli',
+    'sandbox',
+    'bench',
+    'scripts',
+  ],
 };
 
 /** Folders whose code decides and does nothing else. */
