@@ -1,6 +1,6 @@
 /** `ambit connections`: the live connections of the agents that can be reached. */
 import { Command } from 'commander';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { findAdminEndpoints } from './admin-client.ts';
 import { formatBytes, formatDuration, type OutputFormat, outputOption, printResult, renderTable } from './output.ts';

@@ -1,6 +1,6 @@
 /** Finds the running sandbox and asks it, through the UNIX socket in its own /run. */
 import { request } from 'node:http';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { AmbitError } from '../core/errors.ts';
 import type { PodStatusView, StatusView } from '../sandbox/command-server.ts';
 import { commandSocketOf, listLiveRuns, type SandboxRun } from '../sandbox/registry.ts';

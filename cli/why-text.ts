@@ -1,5 +1,5 @@
 /** The report of `ambit why` for people: the steps of a connection, one line each. Pure and total over the agent's JSON. */
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 

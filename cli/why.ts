@@ -1,6 +1,6 @@
 /** `ambit why <from> <to:port>`: what would happen to a connection, step by step, and what to do about it. */
 import { Command } from 'commander';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { AmbitError } from '../core/errors.ts';
 import { findPolicyFile } from '../sandbox/policy-files.ts';
 import { type AdminEndpoint, findAdminEndpoints } from './admin-client.ts';

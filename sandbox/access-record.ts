@@ -1,5 +1,5 @@
 /** One line of an agent's access log (LOG_FORMAT=json, Istio's field names), decoded. Pure and total. */
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 
 export interface AccessRecord {
   /** Milliseconds since the epoch. */

@@ -1,5 +1,5 @@
 /** Decodes the lines in which the demo application reports its calls. Total: any other line is an empty list. */
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import type { CallReport } from './apps/call-statistics.ts';
 
 export function parseCallReports(line: string): CallReport[] {

@@ -5,7 +5,7 @@
  */
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { stringify } from 'yaml';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { CLUSTER_DIRECTORY, POD_DIRECTORY } from './layout.ts';
 import type { PodTemplate } from './mesh-files.ts';
 

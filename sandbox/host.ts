@@ -11,7 +11,7 @@ import { once } from 'node:events';
 import { readFile, readlink } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { AmbitError } from '../core/errors.ts';
 import { REPOSITORY_DIRECTORY } from './layout.ts';
 import { findNamespaceUsers, type WorldNamespaces } from './leftovers.ts';

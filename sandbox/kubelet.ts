@@ -4,7 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { AmbitError } from '../core/errors.ts';
 import { writeNamespaces } from './cluster-files.ts';
 import { CniRuntime } from './cni.ts';

@@ -1,5 +1,5 @@
 /** The part of a pod's container that the sandbox executes: command, arguments, environment. The image is not used. */
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 
 export interface ContainerSpec {
   readonly argv: readonly string[];

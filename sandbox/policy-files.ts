@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { LineCounter, parseAllDocuments } from 'yaml';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { MESH_DIRECTORY, REPOSITORY_DIRECTORY } from './layout.ts';
 
 /** `sandbox/mesh/policies/deny-legacy.yaml:4` for `shop/deny-legacy`; undefined when no file of the folder has it. */

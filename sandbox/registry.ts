@@ -3,7 +3,7 @@
  * A process is named by its number and its start time, so that a number that was given out again is not mistaken for it.
  */
 import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { COMMAND_SOCKET, REGISTRY_DIRECTORY } from './layout.ts';
 
 export interface ProcessIdentity {

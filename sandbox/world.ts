@@ -7,7 +7,7 @@
 import { writeSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { release, type } from 'node:os';
-import { isRecord } from '../control/objects/decoder.ts';
+import { isRecord } from '../core/decoder.ts';
 import { toAmbitError } from '../core/errors.ts';
 import { CommandServer } from './command-server.ts';
 import { MESH_DIRECTORY, NETNS_DIRECTORY, NODE_NAMES } from './layout.ts';

@@ -11,9 +11,9 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
 import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { decode, integer, list, object, string, text } from '../../core/decoder.ts';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { readIfPresent, writeFileAtomically } from '../files.ts';
-import { decode, integer, list, object, string, text } from '../objects/decoder.ts';
 import { publicHalf, signRoot } from './certificate.ts';
 import type { RootLifetime } from './rotation.ts';
 

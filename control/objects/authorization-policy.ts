@@ -2,7 +2,7 @@
  * AuthorizationPolicy (security.istio.io): rules as alternatives of L4 attributes plus the names of the L7 attributes
  * that stand beside them. Unknown fields are refused: a misspelt restriction must not widen a policy.
  */
-import type { CidrBlock } from '../../core/ip.ts';
+
 import {
   type Decoder,
   decode,
@@ -16,7 +16,8 @@ import {
   type Report,
   string,
   withDefault,
-} from './decoder.ts';
+} from '../../core/decoder.ts';
+import type { CidrBlock } from '../../core/ip.ts';
 import {
   cidrBlocks,
   namespaceMatches,

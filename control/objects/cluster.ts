@@ -1,5 +1,5 @@
 /** Namespace, Node and ServiceAccount: small objects of which the mesh reads names, labels and annotations. */
-import { type Decoder, mapped, object } from './decoder.ts';
+import { type Decoder, mapped, object } from '../../core/decoder.ts';
 import { metadata, type ObjectMeta } from './metadata.ts';
 
 export interface Namespace {

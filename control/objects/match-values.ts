@@ -4,8 +4,9 @@
  * Stricter than the API server on purpose: a value that could never match, or that would match less than it seems to
  * say, is refused, because in a DENY it would silently protect nothing.
  */
+
+import { type Decoder, filledList, text } from '../../core/decoder.ts';
 import { type CidrBlock, parseCidr } from '../../core/ip.ts';
-import { type Decoder, filledList, text } from './decoder.ts';
 
 export type TextMatch =
   | { readonly kind: 'exact' | 'prefix' | 'suffix'; readonly value: string }

@@ -1,5 +1,16 @@
 /** `metadata` of every object: the fields the mesh reads, with the name rules of Kubernetes (RFC 1123). */
-import { boolean, type Decoder, list, mapped, object, optional, record, string, text, withDefault } from './decoder.ts';
+import {
+  boolean,
+  type Decoder,
+  list,
+  mapped,
+  object,
+  optional,
+  record,
+  string,
+  text,
+  withDefault,
+} from '../../core/decoder.ts';
 
 export interface ObjectMeta {
   readonly name: string;

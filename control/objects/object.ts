@@ -1,7 +1,8 @@
 /** The kinds the control plane reads, in one table: `apiVersion` and `kind` to their decoder. */
+
+import { type Decoded, type Decoder, decode, isRecord } from '../../core/decoder.ts';
 import { type AuthorizationPolicy, authorizationPolicy } from './authorization-policy.ts';
 import { type Namespace, type Node, namespace, node, type ServiceAccount, serviceAccount } from './cluster.ts';
-import { type Decoded, type Decoder, decode, isRecord } from './decoder.ts';
 import { type PeerAuthentication, peerAuthentication } from './peer-authentication.ts';
 import { type Pod, pod } from './pod.ts';
 import { type Service, service } from './service.ts';

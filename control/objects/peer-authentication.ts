@@ -1,5 +1,5 @@
 /** PeerAuthentication (security.istio.io): the mTLS mode of a mesh, a namespace or selected workloads and their ports. */
-import { type Decoder, mapped, object, oneOf, optional, record } from './decoder.ts';
+import { type Decoder, mapped, object, oneOf, optional, record } from '../../core/decoder.ts';
 import { metadata, type ObjectMeta, workloadSelector } from './metadata.ts';
 
 export type MtlsMode = 'UNSET' | 'DISABLE' | 'PERMISSIVE' | 'STRICT';

@@ -1,5 +1,5 @@
 /** Pod: what discovery, the CA's node authorization and policy attachment read of it. */
-import { type IpAddress, parseIp } from '../../core/ip.ts';
+
 import {
   boolean,
   type Decoder,
@@ -12,7 +12,8 @@ import {
   string,
   text,
   withDefault,
-} from './decoder.ts';
+} from '../../core/decoder.ts';
+import { type IpAddress, parseIp } from '../../core/ip.ts';
 import { metadata, type ObjectMeta, objectName } from './metadata.ts';
 
 export const POD_PHASES = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const;

@@ -1,5 +1,5 @@
 /** Service: addresses, ports, selector and the fields that steer which endpoint is picked. */
-import { type IpAddress, parseIp } from '../../core/ip.ts';
+
 import {
   boolean,
   type Decoder,
@@ -12,7 +12,8 @@ import {
   record,
   string,
   withDefault,
-} from './decoder.ts';
+} from '../../core/decoder.ts';
+import { type IpAddress, parseIp } from '../../core/ip.ts';
 import { metadata, type ObjectMeta } from './metadata.ts';
 
 export interface ServicePort {

@@ -5,8 +5,8 @@
  * hides which object it was; the caller then keeps everything it knew of this file (`incomplete`).
  */
 import { type Document, isNode, LineCounter, type ParsedNode, parseAllDocuments } from 'yaml';
+import { isRecord, type Path } from '../../core/decoder.ts';
 import { toAmbitError } from '../../core/errors.ts';
-import { isRecord, type Path } from '../objects/decoder.ts';
 import { decodeObject, identify, type MeshObject, type ObjectKey } from '../objects/object.ts';
 
 export interface TextProblem {

@@ -11,7 +11,7 @@
  *   load   url, rate            starts steady calls;  stopLoad ends them and reports what failed
  */
 import { createInterface } from 'node:readline';
-import { isRecord } from '../../control/objects/decoder.ts';
+import { isRecord } from '../../core/decoder.ts';
 import { echoOnce } from './echo-client.ts';
 import { callOnce } from './http-client.ts';
 import { LiveConnections } from './live-connections.ts';

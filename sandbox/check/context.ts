@@ -3,7 +3,7 @@
  * nodes, the mesh files, and waiting with a deadline.
  */
 import { rename, rm, writeFile } from 'node:fs/promises';
-import { isRecord } from '../../control/objects/decoder.ts';
+import { isRecord } from '../../core/decoder.ts';
 import { AmbitError } from '../../core/errors.ts';
 import { ADMIN_PORT, METRICS_PORT } from '../../core/ports.ts';
 import type { AccessRecord } from '../access-record.ts';

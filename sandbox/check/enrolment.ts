@@ -1,5 +1,5 @@
 /** Pods came into the mesh through the CNI call, and only those that should. */
-import { isRecord } from '../../control/objects/decoder.ts';
+import { isRecord } from '../../core/decoder.ts';
 import { runCommand } from '../command.ts';
 import type { Check } from './check.ts';
 import { type CheckContext, expect } from './context.ts';

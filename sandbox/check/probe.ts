@@ -3,7 +3,7 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { isRecord } from '../../control/objects/decoder.ts';
+import { isRecord } from '../../core/decoder.ts';
 import { AmbitError } from '../../core/errors.ts';
 import { HOSTS_DIRECTORY, REPOSITORY_DIRECTORY } from '../layout.ts';
 import type { Pod } from '../pod.ts';
