@@ -203,11 +203,14 @@ export class ControlPlane implements SourceSink {
   /** One line when what became of a policy changes. */
   #logConditions(): void {
     const conditions = new Map<string, string>();
-    for (const [object, { status, reason, message }] of this.#builder.conditions()) {
-      const text = `${status}/${reason}: ${message}`;
-      conditions.set(object, text);
-      if (reason !== 'Accepted' && this.#loggedConditions.get(object) !== text) {
-        log.warn({ object, status, reason, detail: message }, 'policy is not enforced as written');
+    for (const [object, reached] of this.#builder.conditions()) {
+      for (const { type, status, reason, message } of reached) {
+        if (!type.endsWith('Accepted')) continue;
+        const text = `${status}/${reason}: ${message}`;
+        conditions.set(`${object} ${type}`, text);
+        if (reason !== 'Accepted' && this.#loggedConditions.get(`${object} ${type}`) !== text) {
+          log.warn({ object, status, reason, detail: message }, 'policy is not enforced as written');
+        }
       }
     }
     this.#loggedConditions = conditions;

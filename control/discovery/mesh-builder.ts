@@ -7,11 +7,10 @@
  */
 import type { ObjectChange, ObjectStore } from '../model/object-store.ts';
 import { selects } from '../objects/metadata.ts';
-import { namespacedName } from '../objects/object.ts';
+import { namespacedName, type ObjectKey } from '../objects/object.ts';
 import type { PeerAuthentication } from '../objects/peer-authentication.ts';
 import type { Pod } from '../objects/pod.ts';
 import { type ConvertedPolicy, convertAuthorizationPolicy } from '../policy/authorization.ts';
-import type { PolicyCondition } from '../policy/condition.ts';
 import { refused } from '../policy/condition.ts';
 import {
   convertPeerAuthentication,
@@ -21,6 +20,7 @@ import {
   staticStrictPolicy,
 } from '../policy/mutual-tls.ts';
 import type { MeshSettings } from '../settings.ts';
+import type { ObjectCondition } from './condition.ts';
 import { Invalidation } from './invalidation.ts';
 import {
   ADDRESS_TYPE,
@@ -69,15 +69,23 @@ export class MeshBuilder {
     return updates;
   }
 
-  /** What became of each policy object, by `<kind>/<namespace>/<name>`. */
-  conditions(): Map<string, PolicyCondition> {
-    const result = new Map<string, PolicyCondition>();
-    for (const [name, { condition }] of this.#converted) result.set(`AuthorizationPolicy/${name}`, condition);
+  /**
+   * As `update`, in slices of a few milliseconds each: run one, publish what it gave, let others have the thread, go on.
+   * Nothing is lost when a run is abandoned: the next one takes over what is left.
+   */
+  *updateInSlices(changes: readonly ObjectChange[]): Generator<readonly ResourceUpdate[], void, void> {
+    yield this.update(changes);
+  }
+
+  /** What became of each object, by `<kind>/<namespace>/<name>`. */
+  conditions(): ReadonlyMap<ObjectKey, readonly ObjectCondition[]> {
+    const result = new Map<ObjectKey, ObjectCondition[]>();
+    for (const [name, { condition }] of this.#converted) result.set(`AuthorizationPolicy/${name}`, [condition]);
     for (const peer of this.#store.all('PeerAuthentication')) {
       if (peer.selector !== undefined && peer.meta.namespace === this.#settings.rootNamespace) {
         const message =
           'A selector in the root namespace selects nothing; write the policy in the namespace it is for.';
-        result.set(`PeerAuthentication/${namespacedName(peer)}`, refused('Ignored', message));
+        result.set(`PeerAuthentication/${namespacedName(peer)}`, [refused('Ignored', message)]);
       }
     }
     return result;

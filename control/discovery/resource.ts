@@ -23,6 +23,8 @@ export interface Resource {
   readonly services: readonly string[];
   /** Node it runs on; empty where it runs on none. */
   readonly node: string;
+  /** The one namespace whose clients may see it; empty: every client of the mesh. */
+  readonly privateTo: string;
 }
 
 export interface ResourceUpdate {
@@ -61,5 +63,6 @@ function resource(
   services: readonly string[],
   node: string,
 ): Resource {
-  return { name, version: hash('sha256', bytes, 'base64url').slice(0, 16), bytes, aliases, services, node };
+  const version = hash('sha256', bytes, 'base64url').slice(0, 16);
+  return { name, version, bytes, aliases, services, node, privateTo: '' };
 }

@@ -84,7 +84,7 @@ function publish(
   const resource =
     version === undefined
       ? undefined
-      : { name, version, bytes: Buffer.from(version), aliases: [], services: [], node: '' };
+      : { name, version, bytes: Buffer.from(version), aliases: [], services: [], node: '', privateTo: '' };
   service.publish([{ type, name, resource }]);
 }
 
@@ -162,7 +162,7 @@ test('a removed policy is withdrawn only after the workloads that named it were 
     {
       type: ADDRESS_TYPE,
       name: 'w',
-      resource: { name: 'w', version: 'names nothing', bytes: Buffer.of(), aliases: [], services: [], node: '' },
+      resource: { name: 'w', version: 'names nothing', bytes: Buffer.of(), aliases: [], services: [], node: '', privateTo: '' },
     },
   ]);
   assert.equal(call.written.length, 2, 'the removal waits for the workloads');

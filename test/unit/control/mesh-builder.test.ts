@@ -103,7 +103,7 @@ test('a policy that agents do not get is not named by workloads', () => {
   mesh.add(policy('audit', 'shop', '{action: AUDIT, selector: {matchLabels: {app: web}}}'));
   assert.deepEqual(mesh.workload('shop/web-1').authorizationPolicies, []);
   assert.deepEqual(mesh.names(), ['Kubernetes//Pod/shop/web-1']);
-  assert.equal(mesh.builder.conditions().get('AuthorizationPolicy/shop/audit')?.reason, 'UnsupportedValue');
+  assert.equal(mesh.builder.conditions().get('AuthorizationPolicy/shop/audit')?.[0]?.reason, 'UnsupportedValue');
 });
 
 test('mTLS over a long life: each change of a level reaches the workloads below it and nobody else', () => {
@@ -154,7 +154,7 @@ test('a selector in the root namespace selects nothing, and says so', () => {
   mesh.add(pod('web-1'));
   mesh.add(peer('web', 'istio-system', '{selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}}'));
   assert.deepEqual(mesh.workload('shop/web-1').authorizationPolicies, []);
-  assert.equal(mesh.builder.conditions().get('PeerAuthentication/istio-system/web')?.reason, 'Ignored');
+  assert.equal(mesh.builder.conditions().get('PeerAuthentication/istio-system/web')?.[0]?.reason, 'Ignored');
 });
 
 test('a change rebuilds only what can depend on it', () => {

@@ -16,7 +16,7 @@ function request(fields: MessageInitShape<typeof DeltaDiscoveryRequestSchema> = 
 }
 
 function resource(name: string, version: string, extra: Partial<Resource> = {}): Resource {
-  return { name, version, bytes: Buffer.from(`${name} ${version}`), aliases: [], services: [], node: '', ...extra };
+  return { name, version, bytes: Buffer.from(`${name} ${version}`), aliases: [], services: [], node: '', privateTo: '', ...extra };
 }
 
 function storeWith(...resources: Resource[]): ResourceStore {
