@@ -11,12 +11,10 @@
  */
 import { type Attachment, DEFAULT_RUN_DIR, decodeAttachment } from '../core/enrolment/cni-wire.ts';
 import { DEFAULT_EXCLUDED_NAMESPACES } from '../core/enrolment/eligibility.ts';
+import { DEFAULT_AGENT_NAMESPACE, DEFAULT_AGENT_POD_PREFIX } from '../core/enrolment/plugin-entry.ts';
 import { CNI_ERROR, CniError } from './cni-error.ts';
 import { CNI_VERSIONS, type CniVersion, findCniVersion } from './cni-version.ts';
 
-export const PLUGIN_TYPE = 'ambit-cni';
-export const DEFAULT_AGENT_NAMESPACE = 'ambit-system';
-export const DEFAULT_AGENT_POD_PREFIX = 'ambit-agent-';
 export const DEFAULT_TIMEOUT_MS = 10_000;
 export const DEFAULT_AGENT_WAIT_MS = 2_000;
 const MAX_TIMEOUT_MS = 120_000;

@@ -2,8 +2,8 @@
  * Network configuration lists with our plugin at their end. Pure. The list of another network is never changed: ours is a
  * copy of it that sorts before it, so that a node that reboots finds the chain with us in it from the first pod on.
  */
-import { AmbitError } from '../core/errors.ts';
-import { PLUGIN_TYPE } from './network-config.ts';
+import { PLUGIN_TYPE } from '../../core/enrolment/plugin-entry.ts';
+import { AmbitError } from '../../core/errors.ts';
 
 export type ConfigObject = Readonly<Record<string, unknown>>;
 

@@ -1,0 +1,160 @@
+/**
+ * Where the container runtime of this node looks for CNI plugins and configurations. Runtimes say so in their own
+ * configuration; distributions move the folders (k3s, RKE2, MicroK8s, GKE, OpenShift), which is why it is read and not
+ * assumed. Which runtime the kubelet uses is told by whose socket exists.
+ *
+ * Paths are the node's; `hostRoot` is where the node's file system is visible to the agent.
+ */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+
+export interface CniFolders {
+  readonly binaryFolder: string;
+  readonly configFolder: string;
+  /** Where the runtime keeps the network namespaces of its sandboxes. */
+  readonly netnsFolder: string;
+  /** How they were found, for the log and the operator. */
+  readonly foundBy: string;
+}
+
+interface RuntimeRow {
+  readonly name: string;
+  /** Its CRI socket: where it exists, this runtime serves the kubelet. */
+  readonly socket: string;
+  /** Configuration files, and folders of them; later ones win. */
+  readonly configurations: readonly string[];
+  readonly keys: { readonly binary: readonly string[]; readonly config: readonly string[] };
+  readonly defaults: Omit<CniFolders, 'foundBy'>;
+}
+
+const CONTAINERD_KEYS = { binary: ['bin_dir', 'bin_dirs'], config: ['conf_dir'] };
+const STANDARD = { binaryFolder: '/opt/cni/bin', configFolder: '/etc/cni/net.d', netnsFolder: '/var/run/netns' };
+
+/** The more particular first: k3s and MicroK8s bring a containerd of their own beside one that may be installed as well. */
+const RUNTIMES: readonly RuntimeRow[] = [
+  {
+    name: 'k3s',
+    socket: '/run/k3s/containerd/containerd.sock',
+    configurations: [
+      '/var/lib/rancher/k3s/agent/etc/containerd/config.toml',
+      '/var/lib/rancher/rke2/agent/etc/containerd/config.toml',
+    ],
+    keys: CONTAINERD_KEYS,
+    defaults: {
+      ...STANDARD,
+      binaryFolder: '/var/lib/rancher/k3s/data/cni',
+      configFolder: '/var/lib/rancher/k3s/agent/etc/cni/net.d',
+    },
+  },
+  {
+    name: 'MicroK8s',
+    socket: '/var/snap/microk8s/common/run/containerd.sock',
+    configurations: ['/var/snap/microk8s/current/args/containerd.toml'],
+    keys: CONTAINERD_KEYS,
+    defaults: {
+      ...STANDARD,
+      binaryFolder: '/var/snap/microk8s/current/opt/cni/bin',
+      configFolder: '/var/snap/microk8s/current/args/cni-network',
+    },
+  },
+  {
+    name: 'CRI-O',
+    socket: '/var/run/crio/crio.sock',
+    configurations: ['/etc/crio/crio.conf', '/etc/crio/crio.conf.d'],
+    keys: { binary: ['plugin_dir', 'plugin_dirs'], config: ['network_dir'] },
+    defaults: STANDARD,
+  },
+  {
+    name: 'cri-dockerd',
+    socket: '/var/run/cri-dockerd.sock',
+    configurations: [],
+    keys: CONTAINERD_KEYS,
+    defaults: { ...STANDARD, netnsFolder: '/var/run/docker/netns' },
+  },
+  {
+    name: 'containerd',
+    socket: '/run/containerd/containerd.sock',
+    configurations: ['/etc/containerd/config.toml', '/etc/containerd/conf.d'],
+    keys: CONTAINERD_KEYS,
+    defaults: STANDARD,
+  },
+];
+
+/** Never rejects: what cannot be read is left at the runtime's default. */
+export async function findCniFolders(hostRoot: string): Promise<CniFolders> {
+  for (const runtime of RUNTIMES) {
+    if (!(await exists(join(hostRoot, runtime.socket)))) continue;
+    const settings = new Map<string, string>();
+    const read: string[] = [];
+    for (const path of await configurationFiles(hostRoot, runtime)) {
+      const text = await readFile(join(hostRoot, path), 'utf8').catch(() => undefined);
+      if (text === undefined) continue;
+      read.push(path);
+      for (const [key, value] of cniSettings(text)) settings.set(key, value);
+    }
+    return {
+      binaryFolder: firstOf(settings, runtime.keys.binary) ?? runtime.defaults.binaryFolder,
+      configFolder: firstOf(settings, runtime.keys.config) ?? runtime.defaults.configFolder,
+      netnsFolder: runtime.defaults.netnsFolder,
+      foundBy: read.length === 0 ? `${runtime.name}, its defaults` : `${runtime.name}, ${read.join(', ')}`,
+    };
+  }
+  return { ...STANDARD, foundBy: 'no known runtime socket; the standard folders' };
+}
+
+/**
+ * Keys of the tables whose name ends in `cni` or `network` of a TOML file (containerd: `[plugins."...cri".cni]`, CRI-O:
+ * `[crio.network]`). Of a list the first entry counts. Not a TOML parser: these tools write one key to a line, and a file
+ * that does otherwise yields nothing, hence the default.
+ */
+export function cniSettings(text: string): Map<string, string> {
+  const settings = new Map<string, string>();
+  let inside = false;
+  let openList: string | undefined;
+  for (const raw of text.split('\n')) {
+    const line = raw.trim();
+    if (line.startsWith('#') || line === '') continue;
+    const table = /^\[+\s*(.+?)\s*\]+\s*(#.*)?$/.exec(line)?.[1];
+    if (table !== undefined && openList === undefined) {
+      inside = /(^|\.)(cni|network)$/.test(table.replaceAll('"', '').replaceAll("'", ''));
+      continue;
+    }
+    if (!inside) continue;
+    const value = /["']([^"']*)["']/.exec(line)?.[1];
+    if (openList !== undefined) {
+      if (value !== undefined && !settings.has(openList)) settings.set(openList, value);
+      if (line.includes(']')) openList = undefined;
+      continue;
+    }
+    const key = /^([A-Za-z_]+)\s*=\s*(\[?)/.exec(line);
+    if (key?.[1] === undefined) continue;
+    if (value !== undefined && value !== '') settings.set(key[1], value);
+    if (key[2] === '[' && !line.includes(']')) openList = key[1];
+  }
+  return settings;
+}
+
+async function configurationFiles(hostRoot: string, runtime: RuntimeRow): Promise<string[]> {
+  const files: string[] = [];
+  for (const path of runtime.configurations) {
+    const names = await readdir(join(hostRoot, path)).catch(() => undefined);
+    if (names === undefined) files.push(path);
+    else files.push(...names.sort().map((name) => join(path, name)));
+  }
+  return files;
+}
+
+function firstOf(settings: ReadonlyMap<string, string>, keys: readonly string[]): string | undefined {
+  for (const key of keys) {
+    const value = settings.get(key);
+    if (value?.startsWith('/')) return value;
+  }
+  return undefined;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
+}
