@@ -17,6 +17,12 @@ export interface TestAuthority {
 export interface LeafOptions {
   /** URI subject alternative names; default one workload. */
   readonly uris?: readonly string[];
+  readonly dnsNames?: readonly string[];
+  /** IPv4, dotted. */
+  readonly ipAddresses?: readonly string[];
+  /** The subject, by default empty: to a Kubernetes API server a user with groups. */
+  readonly commonName?: string;
+  readonly organizations?: readonly string[];
   readonly notBefore?: Date;
   readonly notAfter?: Date;
 }
@@ -47,7 +53,7 @@ function authority(name: string, key: KeyObject, pem: string, chainPem: string):
     issue(options = {}) {
       const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
       const der = certificate({
-        subject: '',
+        subject: options.commonName ?? '',
         issuer: name,
         publicKey: keys.publicKey,
         signer: key,
@@ -100,7 +106,7 @@ function certificate(fields: CertificateFields): Buffer {
       time(fields.notBefore ?? new Date(now - HOUR_MS)),
       time(fields.notAfter ?? new Date(now + 24 * HOUR_MS)),
     ),
-    name(fields.subject),
+    name(fields.subject, fields.organizations),
     fields.publicKey.export({ type: 'spki', format: 'der' }),
     der(0xa3, der(SEQUENCE, ...extensions(fields))),
   );
@@ -117,8 +123,12 @@ function extensions(fields: CertificateFields): Buffer[] {
     extension('551d0f', true, Buffer.from('03020780', 'hex')),
     extension('551d25', false, der(SEQUENCE, ...usages)),
   ];
-  if (uris.length > 0)
-    list.push(extension('551d11', true, der(SEQUENCE, ...uris.map((uri) => der(0x86, Buffer.from(uri))))));
+  const names = [
+    ...uris.map((uri) => der(0x86, Buffer.from(uri))),
+    ...(fields.dnsNames ?? []).map((dns) => der(0x82, Buffer.from(dns))),
+    ...(fields.ipAddresses ?? []).map((ip) => der(0x87, Buffer.from(ip.split('.').map(Number)))),
+  ];
+  if (names.length > 0) list.push(extension('551d11', fields.subject === '', der(SEQUENCE, ...names)));
   return list;
 }
 
@@ -128,14 +138,15 @@ function extension(oid: string, critical: boolean, value: Buffer): Buffer {
   return der(SEQUENCE, ...parts, der(OCTET_STRING, value));
 }
 
-function name(text: string): Buffer {
-  if (text === '') return der(SEQUENCE);
-  const attribute = der(
-    SEQUENCE,
-    der(OBJECT_IDENTIFIER, Buffer.from('550403', 'hex')),
-    der(UTF8_STRING, Buffer.from(text)),
-  );
-  return der(SEQUENCE, der(SET, attribute));
+function name(commonName: string, organizations: readonly string[] = []): Buffer {
+  const parts = organizations.map((organization) => attribute('55040a', organization));
+  if (commonName !== '') parts.push(attribute('550403', commonName));
+  return der(SEQUENCE, ...parts);
+}
+
+function attribute(oid: string, text: string): Buffer {
+  const value = der(UTF8_STRING, Buffer.from(text));
+  return der(SET, der(SEQUENCE, der(OBJECT_IDENTIFIER, Buffer.from(oid, 'hex')), value));
 }
 
 function time(date: Date): Buffer {
