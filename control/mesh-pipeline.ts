@@ -1,0 +1,127 @@
+/**
+ * From the source to the clients: changed objects go to the store at once, and a moment later, together with others,
+ * through the builder to the discovery service. The work of one turn of the event loop is bounded.
+ */
+import { logger } from '../core/log.ts';
+import type { MeshBuilder } from './discovery/mesh-builder.ts';
+import type { ControlMetrics } from './metrics.ts';
+import type { ObjectChange, ObjectStore } from './model/object-store.ts';
+import type { Part } from './part.ts';
+import { logProblems } from './sources/files.ts';
+import type { ChangeSet, Source, SourceProblem, SourceSink } from './sources/source.ts';
+import type { DiscoveryService } from './xds/discovery-service.ts';
+
+const log = logger('control');
+
+/** Reasons that readiness names. */
+const MAX_REASONS = 5;
+/** Changes within this time of each other are published together, but none waits longer than the second number. */
+const DEBOUNCE_MS = 20;
+const DEBOUNCE_MAX_MS = 200;
+/** Reasons of conditions that say that all is as the author wrote it. */
+const SOUND: ReadonlySet<string> = new Set(['Accepted', 'WaypointAccepted', 'VisibilityApplied']);
+
+export interface PipelineParts {
+  readonly source: Source;
+  readonly store: ObjectStore;
+  readonly builder: MeshBuilder;
+  readonly discovery: DiscoveryService;
+  readonly metrics: ControlMetrics;
+}
+
+export class MeshPipeline implements Part, SourceSink {
+  readonly name = 'source';
+  readonly #parts: PipelineParts;
+  readonly #onPublished: () => void;
+  #publishTimer: NodeJS.Timeout | undefined;
+  /** Changes that clients have not been told of, and since when the oldest waits. */
+  #unpublished: ObjectChange[] = [];
+  #waitingSinceMs = 0;
+  #synced = false;
+  readonly #whenSynced = Promise.withResolvers<void>();
+  #problems: readonly SourceProblem[] = [];
+  #loggedProblems: ReadonlySet<string> = new Set();
+  #loggedConditions = new Map<string, string>();
+
+  /** `onPublished` is told whenever clients have been offered what changed; conditions may have changed as well. */
+  constructor(parts: PipelineParts, onPublished: () => void) {
+    this.#parts = parts;
+    this.#onPublished = onPublished;
+  }
+
+  /** Resolves when everything that existed at the start is ready to be served. */
+  async start(): Promise<void> {
+    await this.#parts.source.start(this);
+    // Nobody is served before everything is known: an empty answer would take the mesh away from its agents.
+    await this.#whenSynced.promise;
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#publishTimer);
+    await this.#parts.source.close();
+  }
+
+  pending(): readonly string[] {
+    if (this.#synced) return [];
+    const reasons = this.#parts.source.waitsFor().slice(0, MAX_REASONS);
+    return [reasons.length === 0 ? 'source' : `source (${reasons.join('; ')})`];
+  }
+
+  /** Problems of the source that exist now. */
+  currentProblems(): readonly SourceProblem[] {
+    return this.#problems;
+  }
+
+  changed(change: ChangeSet): void {
+    // The CA looks pods up in the store, so that it knows them at once; clients are told a moment later.
+    const changes = this.#parts.store.apply(change);
+    if (changes.length === 0) return;
+    const now = performance.now();
+    if (this.#unpublished.length === 0) this.#waitingSinceMs = now;
+    this.#unpublished.push(...changes);
+    clearTimeout(this.#publishTimer);
+    const delayMs = Math.max(0, Math.min(DEBOUNCE_MS, this.#waitingSinceMs + DEBOUNCE_MAX_MS - now));
+    this.#publishTimer = setTimeout(() => this.#publish(), this.#synced ? delayMs : 0);
+  }
+
+  synced(): void {
+    this.#publish();
+    this.#synced = true;
+    this.#whenSynced.resolve();
+    log.info({ objects: this.#parts.store.size }, 'source read');
+  }
+
+  problems(current: readonly SourceProblem[]): void {
+    this.#problems = current;
+    this.#loggedProblems = logProblems(current, this.#loggedProblems);
+    this.#parts.metrics.sourceProblems.set(current.filter((problem) => problem.severity === 'error').length);
+  }
+
+  #publish(): void {
+    clearTimeout(this.#publishTimer);
+    if (this.#unpublished.length === 0) return;
+    const changes = this.#unpublished;
+    this.#unpublished = [];
+    const { discovery, builder, metrics } = this.#parts;
+    discovery.publish(builder.update(changes));
+    metrics.propagation.observe((performance.now() - this.#waitingSinceMs) / 1000);
+    this.#logConditions();
+    this.#onPublished();
+  }
+
+  /** One line when what became of an object changes for the worse. */
+  #logConditions(): void {
+    const logged = new Map<string, string>();
+    for (const [object, conditions] of this.#parts.builder.conditions()) {
+      const unsound = conditions.filter(({ status, reason }) => status === 'False' || !SOUND.has(reason));
+      const text = unsound.map(({ type, reason, message }) => `${type}/${reason}: ${message}`).join('; ');
+      if (text === '') continue;
+      logged.set(object, text);
+      if (this.#loggedConditions.get(object) !== text) {
+        const [{ type, status, reason, message } = { type: '', status: '', reason: '', message: '' }] = unsound;
+        log.warn({ object, type, status, reason, detail: message }, 'not enforced as written');
+      }
+    }
+    this.#loggedConditions = logged;
+  }
+}

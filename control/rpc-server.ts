@@ -1,0 +1,95 @@
+/** The gRPC port: discovery and certificates over TLS, every call authenticated before a byte of it is read. */
+import { Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
+import {
+  AggregatedDiscoveryService,
+  type DeltaDiscoveryRequest,
+  type DeltaDiscoveryResponse,
+} from '../api/gen/envoy/service/discovery/v3/discovery_pb.js';
+import {
+  type IstioCertificateRequest,
+  type IstioCertificateResponse,
+  IstioCertificateService,
+} from '../api/gen/istio/v1/auth/ca_pb.js';
+import { AmbitError } from '../core/errors.ts';
+import { MAX_CERTIFICATE_MESSAGE_BYTES, methodDefinition, SERVER_CHANNEL_OPTIONS } from '../core/grpc.ts';
+import { formatSocketAddress, type SocketAddress } from '../core/ip.ts';
+import type { Identity } from './identity.ts';
+import type { Part } from './part.ts';
+import type { DiscoveryService } from './xds/discovery-service.ts';
+
+export interface RpcServerTimes {
+  /** How long calls in progress may take once the server stops. */
+  readonly terminationGraceMs: number;
+}
+
+export class RpcServer implements Part {
+  readonly name = 'listener';
+  readonly #listen: SocketAddress;
+  readonly #identity: Identity;
+  readonly #discovery: DiscoveryService;
+  readonly #times: RpcServerTimes;
+  readonly #server: Server;
+  /** In use; 0 until the server listens. */
+  port = 0;
+
+  constructor(listen: SocketAddress, identity: Identity, discovery: DiscoveryService, times: RpcServerTimes) {
+    this.#listen = listen;
+    this.#identity = identity;
+    this.#discovery = discovery;
+    this.#times = times;
+    this.#server = new Server({ ...SERVER_CHANNEL_OPTIONS, interceptors: [identity.authentication.interceptor] });
+    this.#addServices();
+  }
+
+  async start(): Promise<void> {
+    const address = formatSocketAddress(this.#listen);
+    this.port = await new Promise<number>((resolve, reject) => {
+      this.#server.bindAsync(address, this.#identity.credentials, (error, port) => {
+        if (error === null) resolve(port);
+        else reject(new AmbitError('CONFIGURATION', `cannot listen on ${address}: ${error.message}`));
+      });
+    });
+  }
+
+  /** Ends streams so that clients go elsewhere, lets calls in progress finish. */
+  async stop(): Promise<void> {
+    this.#discovery.close();
+    await new Promise<void>((resolve) => {
+      const deadline = setTimeout(() => this.#server.forceShutdown(), this.#times.terminationGraceMs);
+      this.#server.tryShutdown(() => {
+        clearTimeout(deadline);
+        resolve();
+      });
+    });
+  }
+
+  pending(): readonly string[] {
+    return this.port === 0 ? [this.name] : [];
+  }
+
+  #addServices(): void {
+    const { authentication, certificates } = this.#identity;
+    const { createCertificate } = IstioCertificateService.method;
+    this.#server.addService(
+      { createCertificate: methodDefinition(createCertificate, MAX_CERTIFICATE_MESSAGE_BYTES) },
+      {
+        createCertificate: (
+          call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+          answer: sendUnaryData<IstioCertificateResponse>,
+        ) => {
+          const result = certificates.answer(authentication.callerOf(call.metadata), call.request, call.getPeer());
+          if (result.kind === 'issued') answer(null, result.response);
+          else answer(result.refusal);
+        },
+      },
+    );
+    const { deltaAggregatedResources } = AggregatedDiscoveryService.method;
+    this.#server.addService(
+      { deltaAggregatedResources: methodDefinition(deltaAggregatedResources) },
+      {
+        deltaAggregatedResources: (call: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
+          this.#discovery.serve(call, authentication.callerOf(call.metadata)),
+      },
+    );
+  }
+}
