@@ -1,5 +1,6 @@
 /**
- * Who is calling: the interface behind which every way of authentication stands, and signed tokens as one of them.
+ * Who is calling: the interface behind which every way of authentication stands, the chain of those in use, and the
+ * interceptor that asks it. The ways themselves are in `tokens.ts` and `authentication/`.
  *
  * A caller is a service account. An agent's token also names the node it runs on; only such callers may ask for the
  * identities of others (the CA decides for which). Failures are opaque to the peer and explained in the log.
@@ -7,6 +8,7 @@
 import {
   type Metadata,
   ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
   type ServerInterceptor,
   ServerListenerBuilder,
   status,
@@ -20,13 +22,46 @@ export interface Caller {
   readonly serviceAccount: string;
   /** The node the caller is bound to; undefined for a workload that speaks for itself. */
   readonly node: string | undefined;
-  /** Milliseconds since the epoch. */
+  /** The pod that the API server bound the caller's token to; undefined where nobody vouches for one. */
+  readonly pod?: { readonly name: string; readonly uid: string } | undefined;
+  /** Which proof was accepted. Whoever comes with a certificate can get a new one for itself and nothing else. */
+  readonly how: 'token' | 'certificate';
+  /** When the proof ends, milliseconds since the epoch. */
   readonly expiresMs: number;
+}
+
+/** What a call brings besides its headers. */
+export interface PeerConnection {
+  /** `ip:port`. */
+  readonly peer: string;
+  /** DER of the client certificate that the TLS handshake verified against our roots; undefined without one. */
+  readonly certificate: Uint8Array | undefined;
 }
 
 export interface Authenticator {
   /** Rejects with AUTHENTICATION; the message is for the log, never for the peer. */
-  authenticate(metadata: Metadata): Promise<Caller>;
+  authenticate(metadata: Metadata, connection?: PeerConnection): Promise<Caller>;
+}
+
+/** Tries each way in its order; the first that accepts decides. The refusal tells what every way had to say. */
+export class AuthenticatorChain implements Authenticator {
+  readonly #ways: readonly Authenticator[];
+
+  constructor(ways: readonly Authenticator[]) {
+    this.#ways = ways;
+  }
+
+  async authenticate(metadata: Metadata, connection?: PeerConnection): Promise<Caller> {
+    const reasons: string[] = [];
+    for (const way of this.#ways) {
+      try {
+        return await way.authenticate(metadata, connection);
+      } catch (thrown) {
+        reasons.push(toAmbitError(thrown, 'AUTHENTICATION').message);
+      }
+    }
+    throw new AmbitError('AUTHENTICATION', reasons.join('; ') || 'no way of authentication is configured');
+  }
 }
 
 /** Longest token that is looked at, characters. */
@@ -70,7 +105,7 @@ export class CallAuthentication {
     new ServerInterceptingCall(call, {
       start: (next) => {
         const listener = new ServerListenerBuilder().withOnReceiveMetadata((metadata, proceed) => {
-          this.#authenticator.authenticate(metadata).then(
+          this.#authenticator.authenticate(metadata, connectionOf(call)).then(
             (caller) => {
               this.#callers.set(metadata, caller);
               proceed(metadata);
@@ -93,4 +128,9 @@ export class CallAuthentication {
     if (caller === undefined) throw new AmbitError('USAGE', 'the call did not pass authentication');
     return caller;
   }
+}
+
+/** grpc-js names the client certificate only where the handshake has verified it. */
+function connectionOf(call: ServerInterceptingCallInterface): PeerConnection {
+  return { peer: call.getPeer(), certificate: call.getAuthContext().sslPeerCertificate?.raw };
 }

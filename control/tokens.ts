@@ -99,7 +99,7 @@ function callerOf(claims: { readonly sub?: unknown; readonly exp?: unknown; read
     throw new AmbitError('AUTHENTICATION', 'the node claim is not a name');
   }
   const expires = typeof claims.exp === 'number' ? claims.exp * 1000 : 0;
-  return { namespace: match[1], serviceAccount: match[2], node: claims.node, expiresMs: expires };
+  return { namespace: match[1], serviceAccount: match[2], node: claims.node, how: 'token', expiresMs: expires };
 }
 
 function parseKey(pem: string, path: string): KeyObject {

@@ -68,6 +68,7 @@ function open(limits: Partial<DiscoveryLimits> = {}) {
       namespace: 'a',
       serviceAccount: 'b',
       node,
+      how: 'token',
       expiresMs: Date.now() + lifetimeMs,
     });
     return call;
@@ -162,7 +163,15 @@ test('a removed policy is withdrawn only after the workloads that named it were 
     {
       type: ADDRESS_TYPE,
       name: 'w',
-      resource: { name: 'w', version: 'names nothing', bytes: Buffer.of(), aliases: [], services: [], node: '', privateTo: '' },
+      resource: {
+        name: 'w',
+        version: 'names nothing',
+        bytes: Buffer.of(),
+        aliases: [],
+        services: [],
+        node: '',
+        privateTo: '',
+      },
     },
   ]);
   assert.equal(call.written.length, 2, 'the removal waits for the workloads');

@@ -47,8 +47,14 @@ const RULES: NodeAuthorizationRules = {
   nodeRuns: (node, namespace, account) => store.nodeRuns(node, namespace, account),
 };
 
-const agent: Caller = { namespace: 'istio-system', serviceAccount: 'ztunnel', node: 'node-a', expiresMs: 0 };
-const workload: Caller = { namespace: 'shop', serviceAccount: 'web', node: undefined, expiresMs: 0 };
+const agent: Caller = {
+  namespace: 'istio-system',
+  serviceAccount: 'ztunnel',
+  node: 'node-a',
+  how: 'token',
+  expiresMs: 0,
+};
+const workload: Caller = { namespace: 'shop', serviceAccount: 'web', node: undefined, how: 'token', expiresMs: 0 };
 const of = (account: string, trustDomain = 'cluster.local'): string => `spiffe://${trustDomain}/ns/shop/sa/${account}`;
 
 const DECISIONS: [name: string, caller: Caller, requested: string | undefined, expected: string][] = [
