@@ -85,7 +85,7 @@ export class MeshBuilder {
       if (peer.selector !== undefined && peer.meta.namespace === this.#settings.rootNamespace) {
         const message =
           'A selector in the root namespace selects nothing; write the policy in the namespace it is for.';
-        result.set(`PeerAuthentication/${namespacedName(peer)}`, [refused('Ignored', message)]);
+        result.set(`PeerAuthentication/${namespacedName(peer)}`, [refused('Invalid', message)]);
       }
     }
     return result;

@@ -49,11 +49,21 @@ export interface MatchTerm {
   readonly l4: L4Match;
   /** Attributes that only a waypoint can check, as the user wrote them. */
   readonly l7: readonly string[];
+  /** Where it stands in the object: `rules[0].to[0].operation`. */
+  readonly field: string;
 }
 
 /** A rule matches when each clause has a matching term. No clause: it always matches. */
 export interface PolicyRule {
   readonly clauses: readonly (readonly MatchTerm[])[];
+}
+
+/** What a policy with `targetRefs` is attached to; always in the namespace of the policy, except a GatewayClass. */
+export interface PolicyTarget {
+  /** API group; empty for Service. */
+  readonly group: string;
+  readonly kind: string;
+  readonly name: string;
 }
 
 export interface AuthorizationPolicy {
@@ -62,10 +72,12 @@ export interface AuthorizationPolicy {
   readonly action: 'ALLOW' | 'DENY' | 'AUDIT' | 'CUSTOM';
   /** Undefined: the whole namespace (or mesh). */
   readonly selector: ReadonlyMap<string, string> | undefined;
-  /** Attached to a waypoint, Gateway or Service: not the agents' business. */
-  readonly hasTargets: boolean;
+  /** Not empty: attached to a Service, ServiceEntry, Gateway or GatewayClass, and so not the agents' business. */
+  readonly targets: readonly PolicyTarget[];
   readonly rules: readonly PolicyRule[];
   readonly dryRun: boolean;
+  /** What is wrong with the object that this one stands in for (policy-stand-in.ts); undefined for a policy as written. */
+  readonly standsInFor?: string;
 }
 
 const strings = filledList(string);
@@ -100,6 +112,7 @@ const source: Decoder<MatchTerm> = mapped(
     return {
       l4: { ...l4, sourceIps: ipBlocks, notSourceIps: notIpBlocks },
       l7: present({ remoteIpBlocks, notRemoteIpBlocks, requestPrincipals, notRequestPrincipals }),
+      field: fieldOf(path),
     };
   },
 );
@@ -121,7 +134,7 @@ const operation: Decoder<MatchTerm> = mapped(
   (wire, path, report) => {
     requireSome(wire, path, report);
     const { ports: destinationPorts, notPorts: notDestinationPorts, ...l7 } = wire;
-    return { l4: { destinationPorts, notDestinationPorts }, l7: present(l7) };
+    return { l4: { destinationPorts, notDestinationPorts }, l7: present(l7), field: fieldOf(path) };
   },
 );
 
@@ -190,11 +203,11 @@ const when: Decoder<MatchTerm> = mapped(
     if (convert === undefined) {
       if (!L7_CONDITION.test(wire.key))
         report([...path, 'key'], `${JSON.stringify(wire.key)} is not a known attribute`);
-      return { l4: {}, l7: [wire.key] };
+      return { l4: {}, l7: [wire.key], field: fieldOf(path) };
     }
     const positive = wire.values === undefined ? {} : convert(wire.values, false, [...path, 'values'], report);
     const negative = wire.notValues === undefined ? {} : convert(wire.notValues, true, [...path, 'notValues'], report);
-    return { l4: { ...positive, ...negative }, l7: [] };
+    return { l4: { ...positive, ...negative }, l7: [], field: fieldOf(path) };
   },
 );
 
@@ -216,7 +229,24 @@ const rule: Decoder<PolicyRule> = mapped(
   },
 );
 
-const target = object({ group: optional(string), kind: string, name: string, namespace: optional(string) }, 'refuse');
+/** What a policy can be attached to, by group and kind. */
+const TARGET_KINDS: ReadonlySet<string> = new Set([
+  '/Service',
+  'networking.istio.io/ServiceEntry',
+  'gateway.networking.k8s.io/Gateway',
+  'gateway.networking.k8s.io/GatewayClass',
+]);
+
+const target: Decoder<PolicyTarget & { readonly namespace: string | undefined }> = mapped(
+  object({ group: withDefault(string, ''), kind: string, name: string, namespace: optional(string) }, 'refuse'),
+  ({ group, kind, name, namespace }, path, report) => {
+    const coreless = group === 'core' ? '' : group;
+    if (!TARGET_KINDS.has(`${coreless}/${kind}`)) {
+      report([...path, 'kind'], `cannot be ${group}/${kind}: use Service, ServiceEntry, Gateway or GatewayClass`);
+    }
+    return { group: coreless, kind, name, namespace };
+  },
+);
 
 const specification = object(
   {
@@ -243,8 +273,13 @@ export const authorizationPolicy: Decoder<AuthorizationPolicy> = mapped(
   object({ metadata: metadata('namespaced'), spec: optional(specification) }, 'ignore'),
   ({ metadata: meta, spec }, path, report) => {
     const { selector, targetRef, targetRefs, action, provider, rules } = spec ?? noSpecification;
-    const hasTargets = targetRef !== undefined || targetRefs !== undefined;
-    if (hasTargets && selector !== undefined) report([...path, 'spec', 'selector'], 'must not stand beside targetRefs');
+    const targets = [...(targetRef === undefined ? [] : [targetRef]), ...(targetRefs ?? [])];
+    if (targets.length > 0 && selector !== undefined) {
+      report([...path, 'spec', 'selector'], 'must not stand beside targetRefs');
+    }
+    if (targets.some(({ namespace }) => namespace !== undefined && namespace !== meta.namespace)) {
+      report([...path, 'spec', 'targetRefs'], 'must be in the namespace of the policy');
+    }
     if (action === 'CUSTOM' && provider === undefined) report([...path, 'spec'], 'action CUSTOM needs a provider');
     if (action !== 'CUSTOM' && provider !== undefined) {
       report([...path, 'spec', 'provider'], 'is only allowed with action CUSTOM');
@@ -254,12 +289,21 @@ export const authorizationPolicy: Decoder<AuthorizationPolicy> = mapped(
       meta,
       action,
       selector: selector === undefined || selector.size === 0 ? undefined : selector,
-      hasTargets,
+      targets: targets.map(({ group, kind, name }) => ({ group, kind, name })),
       rules,
       dryRun: meta.annotations.get('istio.io/dry-run') === 'true',
     };
   },
 );
+
+/** The path below `spec`, as people write it. */
+function fieldOf(path: Path): string {
+  let text = '';
+  for (const step of path[0] === 'spec' ? path.slice(1) : path) {
+    text += typeof step === 'number' ? `[${step}]` : text === '' ? step : `.${step}`;
+  }
+  return text;
+}
 
 function present(fields: Readonly<Record<string, unknown>>): string[] {
   return Object.keys(fields).filter((name) => fields[name] !== undefined);

@@ -12,6 +12,8 @@ export interface PeerAuthentication {
   readonly mode: MtlsMode;
   /** Modes of single ports of the workload (not of its services). Only with a selector. */
   readonly ports: ReadonlyMap<number, MtlsMode>;
+  /** What is wrong with the object that this one stands in for (policy-stand-in.ts); undefined for one as written. */
+  readonly standsInFor?: string;
 }
 
 const mutualTls = mapped(

@@ -13,7 +13,6 @@ import {
   AuthorizationSchema,
   type GroupSchema,
   type MatchSchema,
-  Scope,
   type ServiceAccountMatchSchema,
   type StringMatchSchema,
 } from '../../api/gen/istio/security/authorization_pb.js';
@@ -21,6 +20,8 @@ import type { CidrBlock } from '../../core/ip.ts';
 import type { AuthorizationPolicy, L4Match, MatchTerm, PolicyRule } from '../objects/authorization-policy.ts';
 import type { ServiceAccountName, TextMatch } from '../objects/match-values.ts';
 import { accepted, type PolicyCondition, partly, refused } from './condition.ts';
+import { describeScope, scopeOf } from './scope.ts';
+import { describeTargets, type TargetLookup } from './targets.ts';
 
 type GroupInit = MessageInitShape<typeof GroupSchema>;
 type MatchInit = MessageInitShape<typeof MatchSchema>;
@@ -32,15 +33,19 @@ export interface ConvertedPolicy {
   readonly condition: PolicyCondition;
 }
 
-/** `rootNamespace`: a policy there without a selector is for the whole mesh. */
-export function convertAuthorizationPolicy(policy: AuthorizationPolicy, rootNamespace: string): ConvertedPolicy {
-  if (policy.hasTargets) {
-    return notSent(
-      refused('WaypointOnly', 'Attached by targetRefs: enforced by waypoints and gateways, not by agents.'),
-    );
-  }
+/**
+ * @param rootNamespace a policy there without a selector is for the whole mesh
+ * @param targets what is known of the targets of policies with targetRefs
+ */
+export function convertAuthorizationPolicy(
+  policy: AuthorizationPolicy,
+  rootNamespace: string,
+  targets: TargetLookup = () => ({ kind: 'unknown' }),
+): ConvertedPolicy {
+  if (policy.targets.length > 0) return notSent(describeTargets(policy, targets));
   if (policy.action === 'AUDIT' || policy.action === 'CUSTOM') {
-    return notSent(refused('UnsupportedValue', `Agents do not enforce action ${policy.action}.`));
+    const message = `Agents do not enforce action ${policy.action}: nothing of the policy is in force. Attach it to a waypoint with targetRefs.`;
+    return notSent(refused('UnsupportedValue', message));
   }
   const leftOut = new Set<string>();
   const groups = policy.rules.flatMap((rule) => convertRule(rule, policy, leftOut));
@@ -52,26 +57,41 @@ export function convertAuthorizationPolicy(policy: AuthorizationPolicy, rootName
     groups,
     dryRun: policy.dryRun,
   });
-  return { authorization, condition: describe(policy, groups.length, leftOut) };
+  return { authorization, condition: describe(policy, groups.length, leftOut, rootNamespace) };
 }
 
 function notSent(condition: PolicyCondition): ConvertedPolicy {
   return { authorization: undefined, condition };
 }
 
-function scopeOf(policy: AuthorizationPolicy, rootNamespace: string): Scope {
-  if (policy.selector !== undefined) return Scope.WORKLOAD_SELECTOR;
-  return policy.meta.namespace === rootNamespace ? Scope.GLOBAL : Scope.NAMESPACE;
-}
-
-function describe(policy: AuthorizationPolicy, groups: number, leftOut: ReadonlySet<string>): PolicyCondition {
-  if (leftOut.size === 0) return accepted();
+function describe(
+  policy: AuthorizationPolicy,
+  groups: number,
+  leftOut: ReadonlySet<string>,
+  rootNamespace: string,
+): PolicyCondition {
+  const scope = describeScope(policy, rootNamespace);
+  if (policy.standsInFor !== undefined) {
+    const stand = policy.action === 'ALLOW' ? 'it allows nothing' : 'everything is denied';
+    return refused('Invalid', `${policy.standsInFor}. Until it is corrected, ${stand} to ${scope}.`);
+  }
+  const point = policy.dryRun
+    ? `On trial (istio.io/dry-run): agents of ${scope} log and count it, nothing is enforced.`
+    : `Enforced by the agents of ${scope}.`;
+  if (leftOut.size === 0) return accepted(point);
   const names = [...leftOut].sort().join(', ');
   if (policy.action === 'DENY') {
-    return partly(`Agents cannot check ${names}; the rules deny regardless of them, which is stricter than written.`);
+    return partly(
+      `${point} Agents cannot check ${names}: the rules deny regardless of them, which is stricter than written. Attach the policy to a waypoint with targetRefs.`,
+    );
   }
-  const rest = groups === 0 ? 'no rule is left, so everything is denied' : 'the other rules are enforced';
-  return partly(`Agents cannot check ${names}; rules that use them allow nothing, ${rest}.`);
+  if (groups === 0) {
+    const message = `Agents cannot check ${names}: no rule is left, so the policy allows nothing to ${scope}. Attach it to a waypoint with targetRefs.`;
+    return refused('UnsupportedValue', message);
+  }
+  return partly(
+    `${point} Agents cannot check ${names}: rules that use them allow nothing, the other rules are in force. Attach the policy to a waypoint with targetRefs.`,
+  );
 }
 
 /** One group, or none when the rule is an ALLOW that agents cannot check in full. */

@@ -1,23 +1,39 @@
 /**
- * What became of a policy: which enforcement point takes it and what it leaves out. Names and reasons are those of
- * Istio's status conditions; the file source has no status to write, so they are logged and shown on the status port.
+ * What became of a policy: which enforcement point takes it and what it leaves out. Types and reasons are those of
+ * Istio's status conditions, so that its tools read them: agents are `ZtunnelAccepted`, waypoints `WaypointAccepted`.
  */
-export interface PolicyCondition {
-  readonly type: 'ZtunnelAccepted';
-  readonly status: 'True' | 'False';
-  readonly reason: 'Accepted' | 'PartiallyInvalid' | 'UnsupportedValue' | 'WaypointOnly' | 'Ignored';
-  /** A sentence for the author of the policy. */
-  readonly message: string;
+import type { ObjectCondition } from '../discovery/condition.ts';
+
+export interface PolicyCondition extends ObjectCondition {
+  readonly type: 'ZtunnelAccepted' | 'WaypointAccepted';
+  readonly reason:
+    | 'Accepted'
+    /** Enforced, but more strictly than it is written. */
+    | 'PartiallyInvalid'
+    /** Nothing of it can be enforced as it is written. */
+    | 'UnsupportedValue'
+    /** The object cannot be read, or has no effect where it stands. */
+    | 'Invalid'
+    | 'TargetNotFound'
+    /** The target exists, but no waypoint serves it. */
+    | 'AncestorNotBound';
 }
 
-export function accepted(): PolicyCondition {
-  return { type: 'ZtunnelAccepted', status: 'True', reason: 'Accepted', message: 'Enforced by the agents.' };
+type Type = PolicyCondition['type'];
+
+/** Enforced as written; `message` says by whom. */
+export function accepted(message: string, type: Type = 'ZtunnelAccepted'): PolicyCondition {
+  return { type, status: 'True', reason: 'Accepted', message };
 }
 
-export function refused(reason: 'UnsupportedValue' | 'WaypointOnly' | 'Ignored', message: string): PolicyCondition {
-  return { type: 'ZtunnelAccepted', status: 'False', reason, message };
+export function refused(
+  reason: Exclude<PolicyCondition['reason'], 'Accepted' | 'PartiallyInvalid'>,
+  message: string,
+  type: Type = 'ZtunnelAccepted',
+): PolicyCondition {
+  return { type, status: 'False', reason, message };
 }
 
-export function partly(message: string): PolicyCondition {
-  return { type: 'ZtunnelAccepted', status: 'True', reason: 'PartiallyInvalid', message };
+export function partly(message: string, type: Type = 'ZtunnelAccepted'): PolicyCondition {
+  return { type, status: 'True', reason: 'PartiallyInvalid', message };
 }

@@ -15,6 +15,8 @@ import {
   type StringMatchSchema,
 } from '../../api/gen/istio/security/authorization_pb.js';
 import type { MtlsMode, PeerAuthentication } from '../objects/peer-authentication.ts';
+import { accepted, type PolicyCondition, refused } from './condition.ts';
+import { describeScope } from './scope.ts';
 
 /** Istio's names, so that its tools recognise the policies. */
 const STATIC_STRICT_NAME = 'istio_converted_static_strict';
@@ -107,4 +109,28 @@ function denial(namespace: string, name: string, groups: MessageInitShape<typeof
     action: Action.DENY,
     groups,
   });
+}
+
+/**
+ * What became of a PeerAuthentication. `counting`: the object that counts where this one applies (`oldest`), for a
+ * selector that of its selected workloads.
+ */
+export function peerAuthenticationCondition(
+  peer: PeerAuthentication,
+  counting: PeerAuthentication | undefined,
+  rootNamespace: string,
+): PolicyCondition {
+  const { namespace, name } = peer.meta;
+  if (peer.selector !== undefined && namespace === rootNamespace) {
+    const message = 'A selector in the root namespace selects nothing; write the policy in the namespace it is for.';
+    return refused('Invalid', message);
+  }
+  const scope = describeScope(peer, rootNamespace);
+  if (peer.standsInFor !== undefined) {
+    return refused('Invalid', `${peer.standsInFor}. Until it is corrected, ${scope} refuse plaintext (STRICT).`);
+  }
+  if (counting !== undefined && counting.meta.name !== name) {
+    return refused('Invalid', `Has no effect on ${scope}: ${namespace}/${counting.meta.name} is older and counts.`);
+  }
+  return accepted(`In force for ${scope}.`);
 }

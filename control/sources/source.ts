@@ -18,6 +18,8 @@ export interface SourceProblem {
   readonly line: number | undefined;
   readonly object: ObjectKey | undefined;
   readonly reason: string;
+  /** What takes the place of `object` while no good version of it is known (stand-ins.ts). */
+  readonly standIn?: MeshObject | undefined;
 }
 
 export interface SourceSink {

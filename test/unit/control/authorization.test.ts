@@ -100,18 +100,18 @@ const CASES: [name: string, spec: string, expected: string, reason: string][] = 
     '[ns=b]',
     'PartiallyInvalid',
   ],
-  ['ALLOW: nothing left allows nothing', '{rules: [{to: [{operation: {paths: [/a]}}]}]}', '', 'PartiallyInvalid'],
+  ['ALLOW: nothing left allows nothing', '{rules: [{to: [{operation: {paths: [/a]}}]}]}', '', 'UnsupportedValue'],
   [
     'ALLOW: an L7 attribute beside an L4 one in the same source',
     '{rules: [{from: [{source: {namespaces: [a], requestPrincipals: ["*"]}}]}]}',
     '',
-    'PartiallyInvalid',
+    'UnsupportedValue',
   ],
   [
     'ALLOW: an L7 condition',
     '{rules: [{from: [{source: {namespaces: [a]}}], when: [{key: "request.headers[x]", values: [y]}]}]}',
     '',
-    'PartiallyInvalid',
+    'UnsupportedValue',
   ],
   [
     'DENY: the L4 remainder of a term stays',
@@ -155,13 +155,13 @@ const CASES: [name: string, spec: string, expected: string, reason: string][] = 
     'a policy with targetRefs is not sent',
     '{targetRefs: [{kind: Service, group: "", name: a}], rules: [{}]}',
     'not sent',
-    'WaypointOnly',
+    'AncestorNotBound',
   ],
   [
     'a policy with targetRef is not sent',
     '{targetRef: {kind: Gateway, group: gateway.networking.k8s.io, name: a}}',
     'not sent',
-    'WaypointOnly',
+    'AncestorNotBound',
   ],
 ];
 
