@@ -117,7 +117,6 @@ test('the locality comes from the labels of the node', () => {
     JSON.stringify({
       apiVersion: 'v1',
       kind: 'Node',
-      taints: [],
       metadata: {
         name: 'node-a',
         labels: {
