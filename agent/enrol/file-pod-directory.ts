@@ -7,7 +7,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
-import type { NamespaceFacts, PodDirectory, PodFacts } from './pod-directory.ts';
+import type { DirectoryChange, NamespaceFacts, PodDirectory, PodFacts } from './pod-directory.ts';
 import { type PodObjects, readPodObjects } from './pod-objects.ts';
 
 const log = logger('enrol');
@@ -18,7 +18,9 @@ const SETTLE_MS = 30;
 export class FilePodDirectory implements PodDirectory {
   readonly #folder: string;
   readonly #watcher: FSWatcher;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(change: DirectoryChange) => void>();
+  /** A folder is read as a whole before it is opened. */
+  readonly synced = true;
   #files = new Map<string, PodObjects>();
   #pods = new Map<string, PodFacts>();
   #namespaces = new Map<string, NamespaceFacts>();
@@ -52,7 +54,11 @@ export class FilePodDirectory implements PodDirectory {
     return this.#namespaces.get(name);
   }
 
-  onChange(listener: () => void): () => void {
+  pods(): Iterable<PodFacts> {
+    return this.#pods.values();
+  }
+
+  onChange(listener: (change: DirectoryChange) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
@@ -88,7 +94,7 @@ export class FilePodDirectory implements PodDirectory {
     this.#namespaces = new Map(
       [...files.values()].flatMap(({ namespaces }) => namespaces.map((each) => [each.name, each])),
     );
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of [...this.#listeners]) listener({ kind: 'all' });
   }
 
   async #readFile(name: string): Promise<PodObjects | undefined> {

@@ -1,10 +1,11 @@
 /**
- * Per-pod annotations that change how a pod's traffic is captured (Istio's names and values). Read once at enrolment.
+ * Per-pod annotations that change how a pod's traffic is captured (Istio's names and values). A change applies to running pods.
  * Values nobody understands are problems the operator hears of, and leave the default in force.
  */
 import type { Labels } from './label-selector.ts';
 
 export const BYPASS_INBOUND_ANNOTATION = 'ambient.istio.io/bypass-inbound-capture';
+export const DNS_CAPTURE_ANNOTATION = 'ambient.istio.io/dns-capture';
 export const REROUTE_INTERFACES_ANNOTATION = 'istio.io/reroute-virtual-interfaces';
 
 /** Most interfaces one annotation may name; more is refused as a problem. */

@@ -176,7 +176,7 @@ describe('the plugin behind the reference plugins', () => {
   it('asks to try again for a pod the agent does not know yet', async () => {
     await using cni = await CniWorld.create();
     const pod = cni.emptyPod('web');
-    cni.world.directory.pods.clear();
+    cni.world.directory.clear();
     const first = await cni.bridge('ADD', pod, '1.0.0');
     const added = await cni.ours('ADD', pod, cni.config('1.0.0', { prevResult: first.output }));
     assert.deepEqual([added.status, added.output?.code], [1, 11]);

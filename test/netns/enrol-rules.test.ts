@@ -71,7 +71,7 @@ describe('enrolment of one pod', () => {
   it('waits for a pod that the directory learns of later', async () => {
     await using world = await EnrolmentWorld.create();
     const pod = world.addPod('late');
-    world.directory.pods.clear();
+    world.directory.clear();
     const { enrolment } = await world.open();
     const answer = enrolment.add(requestFor(pod));
     world.directory.put('late');
@@ -81,7 +81,7 @@ describe('enrolment of one pod', () => {
   it('refuses a pod that nobody ever hears of', async () => {
     await using world = await EnrolmentWorld.create();
     const pod = world.addPod('ghost');
-    world.directory.pods.clear();
+    world.directory.clear();
     const { enrolment } = await world.open(50);
     await assert.rejects(enrolment.add(requestFor(pod)), refusal('UNKNOWN_WORKLOAD', /not known here/));
   });

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Enrolment } from '../../agent/enrol/enrolment.ts';
-import type { NamespaceFacts, PodDirectory, PodFacts } from '../../agent/enrol/pod-directory.ts';
+import type { DirectoryChange, NamespaceFacts, PodDirectory, PodFacts } from '../../agent/enrol/pod-directory.ts';
 import type { PodRequest } from '../../core/enrolment/cni-wire.ts';
 import { DEFAULT_ELIGIBILITY } from '../../core/enrolment/eligibility.ts';
 import { getIp } from '../../core/ip.ts';
@@ -15,12 +15,13 @@ import { StandInCapture } from './stand-in-capture.ts';
 
 /** Knows what the test puts in; namespace `demo` is in the mesh, `plain` is not. */
 export class TestDirectory implements PodDirectory {
-  readonly pods = new Map<string, PodFacts>();
+  readonly #pods = new Map<string, PodFacts>();
+  readonly synced = true;
   readonly namespaces = new Map<string, NamespaceFacts>([
     ['demo', { name: 'demo', labels: { 'istio.io/dataplane-mode': 'ambient' } }],
     ['plain', { name: 'plain', labels: {} }],
   ]);
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(change: DirectoryChange) => void>();
 
   put(name: string, facts: Partial<PodFacts> = {}): void {
     const pod: PodFacts = {
@@ -35,24 +36,48 @@ export class TestDirectory implements PodDirectory {
       ips: [],
       ...facts,
     };
-    this.pods.set(`${pod.namespace}/${name}`, pod);
-    for (const listener of [...this.#listeners]) listener();
+    this.#pods.set(`${pod.namespace}/${name}`, pod);
+    this.#tell({ kind: 'pod', namespace: pod.namespace, name });
+  }
+
+  remove(name: string, namespace = 'demo'): void {
+    this.#pods.delete(`${namespace}/${name}`);
+    this.#tell({ kind: 'pod', namespace, name });
+  }
+
+  /** Forgets every pod, without telling anybody. */
+  clear(): void {
+    this.#pods.clear();
+  }
+
+  /** Gives a namespace these labels. */
+  label(name: string, labels: Readonly<Record<string, string>>): void {
+    this.namespaces.set(name, { name, labels });
+    this.#tell({ kind: 'namespace', name });
+  }
+
+  pods(): Iterable<PodFacts> {
+    return this.#pods.values();
   }
 
   findPod(namespace: string, name: string): PodFacts | undefined {
-    return this.pods.get(`${namespace}/${name}`);
+    return this.#pods.get(`${namespace}/${name}`);
   }
 
   findNamespace(name: string): NamespaceFacts | undefined {
     return this.namespaces.get(name);
   }
 
-  onChange(listener: () => void): () => void {
+  onChange(listener: (change: DirectoryChange) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
   close(): void {}
+
+  #tell(change: DirectoryChange): void {
+    for (const listener of [...this.#listeners]) listener(change);
+  }
 }
 
 export class EnrolmentWorld implements AsyncDisposable {
