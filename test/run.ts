@@ -52,13 +52,29 @@ async function runTier(tier: Tier, wanted: readonly string[]): Promise<TierResul
   print(styleText('bold', `\n${tier.name}: ${tier.about}`));
   const obstacle = tier.obstacle();
   if (obstacle !== undefined) skip(result, `tier ${tier.name}`, obstacle);
-  else if (tier.work.kind === 'commands') for (const command of tier.work.commands) await runCommand(result, command);
-  else await runFiles(result, tier.work.folder, tier.work.concurrency, wanted);
+  else if (tier.preparation === undefined || (await prepare(result, tier.preparation))) await runWork(result, wanted);
   result.durationMs = performance.now() - started;
   return result;
 }
 
-async function runFiles(result: TierResult, folder: string, concurrency: number, wanted: readonly string[]) {
+/** False when it failed, which fails the tier: nothing of it can run. */
+async function prepare(result: TierResult, preparation: TierCommand): Promise<boolean> {
+  const end = await runProgram(preparation);
+  if (end !== '') fail(result, preparation.name, end);
+  return end === '';
+}
+
+async function runWork(result: TierResult, wanted: readonly string[]): Promise<void> {
+  const { work } = result.tier;
+  if (work.kind === 'commands') for (const command of work.commands) await runCommand(result, command);
+  else await runFiles(result, work, wanted);
+}
+
+async function runFiles(
+  result: TierResult,
+  { folder, concurrency, timeLimitMs }: Extract<Tier['work'], { kind: 'files' }>,
+  wanted: readonly string[],
+): Promise<void> {
   const whole = wanted.length === 0 || wanted.includes(folder);
   const queue = globSync(`${folder}/**/*.test.ts`, { cwd: TEST_FOLDER })
     .filter((file) => whole || wanted.some((prefix) => file.startsWith(prefix)))
@@ -66,7 +82,7 @@ async function runFiles(result: TierResult, folder: string, concurrency: number,
   if (queue.length === 0) skip(result, wanted.join(' ') || `tier ${folder}`, 'there is no such test file');
   const worker = async (): Promise<void> => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-      countFile(result, await runTestFile(TEST_FOLDER, file));
+      countFile(result, await runTestFile(TEST_FOLDER, file, timeLimitMs));
     }
   };
   await Promise.all(Array.from({ length: concurrency }, worker));
@@ -88,8 +104,17 @@ function countFile(result: TierResult, { file, outcomes, durationMs }: FileResul
   print(`  ${verdict} ${file.padEnd(48)} ${String(passed).padStart(4)} passed ${seconds(durationMs).padStart(8)}`);
 }
 
-async function runCommand(result: TierResult, { name, command, timeLimitMs, live }: TierCommand): Promise<void> {
+async function runCommand(result: TierResult, command: TierCommand): Promise<void> {
   const started = performance.now();
+  const end = await runProgram(command);
+  if (end === '') result.passed++;
+  else fail(result, command.name, end);
+  const verdict = end === '' ? styleText('green', 'ok  ') : styleText('red', 'FAIL');
+  print(`  ${verdict} ${command.name.padEnd(60)} ${seconds(performance.now() - started).padStart(8)}`);
+}
+
+/** What went wrong with the end of the output, or an empty string. */
+async function runProgram({ command, timeLimitMs, live }: TierCommand): Promise<string> {
   const [program, ...args] = command;
   const child = spawn(program, args, { stdio: ['ignore', live ? 'inherit' : 'pipe', live ? 'inherit' : 'pipe'] });
   const chunks: Buffer[] = [];
@@ -103,10 +128,7 @@ async function runCommand(result: TierResult, { name, command, timeLimitMs, live
   });
   clearTimeout(limit);
   clearTimeout(hardLimit);
-  if (end === '') result.passed++;
-  else fail(result, name, `${end}\n${Buffer.concat(chunks).toString('utf8').slice(-6000)}`);
-  const verdict = end === '' ? styleText('green', 'ok  ') : styleText('red', 'FAIL');
-  print(`  ${verdict} ${name.padEnd(60)} ${seconds(performance.now() - started).padStart(8)}`);
+  return end === '' ? '' : `${end}\n${Buffer.concat(chunks).toString('utf8').slice(-6000)}`;
 }
 
 function skip(result: TierResult, where: string, reason: string): void {

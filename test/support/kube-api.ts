@@ -1,24 +1,26 @@
 /**
  * A real Kubernetes API server with a real etcd, on loopback, for one test file: RBAC and Node authorization, service
  * account tokens with bound pods, TokenReview, ClusterTrustBundles. There is no controller manager, no scheduler and no
- * kubelet: nothing creates service accounts in a new namespace, makes EndpointSlices, removes a pod that is bound to a
- * node (delete it with gracePeriodSeconds 0) or finishes deleting a namespace. `namespace()` does the first.
+ * kubelet: nothing creates service accounts in a new namespace (`namespace()` does), makes EndpointSlices, fills the
+ * aggregated roles (`view`, `edit`), removes a pod that is bound to a node (delete it with gracePeriodSeconds 0) or
+ * finishes deleting a namespace.
  *
  * Everything ends with `await using`, with the process of the test, or with the next run (see own-processes.ts).
  */
 import { existsSync, globSync, readFileSync, rmSync } from 'node:fs';
-import { type Agent, type IncomingMessage, request as plainRequest } from 'node:http';
-import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
+import type { Agent } from 'node:http';
+import { Agent as TlsAgent } from 'node:https';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
+import { KubeClient } from '../../kube/client.ts';
 import { clusterBinary, findOnPath, missingBinaries } from './cluster-binaries.ts';
 import { eventually } from './eventually.ts';
+import { callJson, type EventStream, openEventStream, textAt, valueAt } from './kube-api-call.ts';
 import { KubeApiFiles, type KubeUser } from './kube-api-files.ts';
 import { freePort, makeRunFolder, OwnProcess } from './own-processes.ts';
 import { ROOT } from './source-files.ts';
 
 const START_TIMEOUT_MS = 60_000;
-const CALL_TIMEOUT_MS = 15_000;
 /** The issuer and, by default, the audience of service account tokens. */
 export const TOKEN_ISSUER = 'https://kubernetes.default.svc.cluster.local';
 
@@ -38,19 +40,6 @@ export interface TokenOptions {
   readonly boundPod?: string;
   /** Seconds; the API server accepts 600 and more. */
   readonly lifetimeSeconds?: number;
-}
-
-/** An answer of the API server that is not 2xx. */
-export class KubeApiRefusal extends Error {
-  readonly status: number;
-  /** The `reason` of the Status object, for example `Expired`. */
-  readonly reason: string;
-
-  constructor(call: string, status: number, body: unknown) {
-    super(`${call}: ${status} ${textAt(body, 'message')}`);
-    this.status = status;
-    this.reason = textAt(body, 'reason');
-  }
 }
 
 /** Why no API server can be started on this machine. */
@@ -107,6 +96,7 @@ export class KubeApi implements AsyncDisposable {
   readonly #ports: Ports;
   readonly #serverArgs: readonly string[];
   readonly #agent: Agent;
+  #admin: KubeClient | undefined;
   #etcd: OwnProcess | undefined;
   #server: OwnProcess | undefined;
 
@@ -149,6 +139,12 @@ export class KubeApi implements AsyncDisposable {
       START_TIMEOUT_MS,
     );
     await this.startServer();
+  }
+
+  /** The client of an administrator; closed with the server. */
+  admin(): KubeClient {
+    this.#admin ??= KubeClient.open({ kubeconfig: this.kubeconfig, userAgent: 'ambit-test' });
+    return this.#admin;
   }
 
   /** Path of a kubeconfig whose user has these groups; what it may do is up to RBAC. */
@@ -197,6 +193,11 @@ export class KubeApi implements AsyncDisposable {
   call(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown, token?: string) {
     const agent = token === undefined ? this.#agent : new TlsAgent({ ca: this.files.authority.pem });
     return callJson(this.url + path, { method, body, agent, token });
+  }
+
+  /** A watch as administrator. Throws KubeApiRefusal. */
+  stream(path: string): Promise<EventStream> {
+    return openEventStream(this.url + path, this.#agent);
   }
 
   /** Creates every CustomResourceDefinition of the YAML files of a folder and waits until the server serves them. */
@@ -271,6 +272,7 @@ export class KubeApi implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#admin?.close();
     this.#agent.destroy();
     await this.stopServer();
     await this.#etcd?.kill();
@@ -307,59 +309,6 @@ export class KubeApi implements AsyncDisposable {
 
 function isEstablished(condition: unknown): boolean {
   return textAt(condition, 'type') === 'Established' && textAt(condition, 'status') === 'True';
-}
-
-interface JsonCall {
-  readonly method: string;
-  readonly body?: unknown;
-  readonly agent?: Agent;
-  readonly token?: string | undefined;
-}
-
-async function callJson(url: string, { method, body, agent, token }: JsonCall): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const headers: Record<string, string> = { accept: 'application/json' };
-  if (token !== undefined) headers.authorization = `Bearer ${token}`;
-  if (body !== undefined)
-    headers['content-type'] = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
-  const send = url.startsWith('https:') ? tlsRequest : plainRequest;
-  const request = send(url, { method, headers, ...(agent === undefined ? {} : { agent }) }, resolve);
-  request.setTimeout(CALL_TIMEOUT_MS, () => request.destroy(new Error(`${method} ${url}: no answer`)));
-  request.once('error', reject);
-  request.end(body === undefined ? undefined : JSON.stringify(body));
-  const response = await promise;
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(Buffer.from(chunk));
-  const text = Buffer.concat(chunks).toString('utf8');
-  const decoded = parse(text);
-  const status = response.statusCode ?? 0;
-  if (status < 200 || status > 299) throw new KubeApiRefusal(`${method} ${url}`, status, decoded);
-  return decoded;
-}
-
-/** Health pages are plain text. */
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
-
-/** The value at a path of keys, or undefined. */
-export function valueAt(value: unknown, ...path: readonly (string | number)[]): unknown {
-  let current = value;
-  for (const key of path) {
-    if (typeof current !== 'object' || current === null) return undefined;
-    current = Reflect.get(current, key);
-  }
-  return current;
-}
-
-/** The string at a path of keys, or an empty one. */
-export function textAt(value: unknown, ...path: readonly (string | number)[]): string {
-  const found = valueAt(value, ...path);
-  return typeof found === 'string' ? found : '';
 }
 
 function base64(text: string): string {

@@ -16,21 +16,19 @@ export interface FileResult {
   readonly outcomes: readonly TestOutcome[];
 }
 
-/** Longest a file may take; a test that needs more is a defect of the test. */
-const FILE_TIME_LIMIT_MS = 180_000;
 /** Output of a failed file that is shown, in characters from its end. */
 const SHOWN_OUTPUT = 6000;
 const REPORTER = join(import.meta.dirname, 'event-reporter.ts');
 
 /** Always resolves; failures of the process itself become a failed outcome. */
-export async function runTestFile(testFolder: string, file: string): Promise<FileResult> {
+export async function runTestFile(testFolder: string, file: string, timeLimitMs: number): Promise<FileResult> {
   const folder = await mkdtemp(join(tmpdir(), 'ambit-test-'));
   const events = join(folder, 'events');
   const started = performance.now();
   try {
-    const end = await runProcess(join(testFolder, file), events);
+    const end = await runProcess(join(testFolder, file), events, timeLimitMs);
     const outcomes = await readOutcomes(events);
-    const problem = problemOf(end, outcomes);
+    const problem = problemOf(end, outcomes, timeLimitMs);
     const durationMs = performance.now() - started;
     if (problem !== undefined) {
       outcomes.push({ result: 'failed', name: '(the file itself)', durationMs, reason: problem + tail(end.output) });
@@ -48,7 +46,7 @@ interface ProcessEnd {
   readonly output: string;
 }
 
-function runProcess(path: string, events: string): Promise<ProcessEnd> {
+function runProcess(path: string, events: string, timeLimitMs: number): Promise<ProcessEnd> {
   const { promise, resolve } = Promise.withResolvers<ProcessEnd>();
   const descriptor = openSync(events, 'w');
   const child = spawn(process.execPath, [`--test-reporter=${REPORTER}`, path], {
@@ -67,7 +65,7 @@ function runProcess(path: string, events: string): Promise<ProcessEnd> {
   const limit = setTimeout(() => {
     timedOut = true;
     killGroup(child.pid);
-  }, FILE_TIME_LIMIT_MS);
+  }, timeLimitMs);
   child.on('error', (error) => {
     clearTimeout(limit);
     resolve({ exit: error.message, failed: true, timedOut, output });
@@ -104,8 +102,8 @@ async function readOutcomes(path: string): Promise<TestOutcome[]> {
     .map((line): TestOutcome => JSON.parse(line));
 }
 
-function problemOf(end: ProcessEnd, outcomes: readonly TestOutcome[]): string | undefined {
-  if (end.timedOut) return `did not end within ${FILE_TIME_LIMIT_MS / 1000} s and was killed`;
+function problemOf(end: ProcessEnd, outcomes: readonly TestOutcome[], timeLimitMs: number): string | undefined {
+  if (end.timedOut) return `did not end within ${timeLimitMs / 1000} s and was killed`;
   if (end.failed && !outcomes.some((outcome) => outcome.result === 'failed')) return `ended with ${end.exit}`;
   if (outcomes.length === 0) return 'has no test';
   return undefined;

@@ -2,19 +2,30 @@
  * The tiers of the tests: what each one runs, how many files at once, and what the machine must offer for it.
  */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
+import { findOnPath } from './cluster-binaries.ts';
+import { clusterObstacle } from './cluster-obstacle.ts';
+import { kubeObstacle } from './kube-api.ts';
 
 export interface Tier {
   readonly name: string;
   /** One line for the table of the runner. */
   readonly about: string;
   readonly work:
-    | { readonly kind: 'files'; readonly folder: string; readonly concurrency: number }
+    | {
+        readonly kind: 'files';
+        readonly folder: string;
+        readonly concurrency: number;
+        /** Longest a file may take; one that needs more is a defect of the file. */
+        readonly timeLimitMs: number;
+      }
     | { readonly kind: 'commands'; readonly commands: readonly TierCommand[] };
   /** Why the tier cannot run on this machine, or undefined when it can. */
   readonly obstacle: () => string | undefined;
+  /** Runs before the work, when there is no obstacle; the tier fails with it. */
+  readonly preparation?: TierCommand;
 }
 
 /** A program whose exit code is the verdict. */
@@ -30,10 +41,22 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const BIN = join(ROOT, 'node_modules', '.bin');
 const PARALLEL = Math.max(1, Math.min(4, availableParallelism()));
 
+const FILE_TIME_LIMIT_MS = 180_000;
+/** Starting two nodes and building an image takes longer. */
+const CLUSTER_FILE_TIME_LIMIT_MS = 600_000;
+/** Kubernetes from source, nothing cached, on two slow cores. */
+const BUILD_TIME_LIMIT_MS = 25 * 60_000;
+
 const nothing = (): undefined => undefined;
 
 function files(name: string, about: string, concurrency: number, obstacle: Tier['obstacle'] = nothing): Tier {
-  return { name, about, work: { kind: 'files', folder: name, concurrency }, obstacle };
+  return { name, about, work: { kind: 'files', folder: name, concurrency, timeLimitMs: FILE_TIME_LIMIT_MS }, obstacle };
+}
+
+/** Says what it builds; silent and quick when there is nothing to do. */
+function clusterScript(script: string, ...args: string[]): TierCommand {
+  const command: TierCommand['command'] = [join(ROOT, 'test', 'cluster', script), ...args];
+  return { name: `test/cluster/${script}`, command, timeLimitMs: BUILD_TIME_LIMIT_MS, live: true };
 }
 
 /** In the order they run: cheap and broad first. */
@@ -72,6 +95,17 @@ export const TIERS: readonly Tier[] = [
     },
     obstacle: sandboxObstacle,
   },
+  {
+    ...files('kube', 'a real Kubernetes API server', 1, kubeObstacle),
+    preparation: clusterScript('build-binaries', 'kube-apiserver', 'gateway-api'),
+  },
+  {
+    name: 'cluster',
+    about: 'two real Kubernetes nodes',
+    work: { kind: 'files', folder: 'cluster', concurrency: 1, timeLimitMs: CLUSTER_FILE_TIME_LIMIT_MS },
+    obstacle: () => clusterObstacle() ?? namespaceObstacle(),
+    preparation: clusterScript('bed', 'prepare'),
+  },
 ];
 
 function namespaceObstacle(): string | undefined {
@@ -99,12 +133,5 @@ function goObstacle(): string | undefined {
 }
 
 function onPath(program: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return findOnPath(program) !== undefined;
 }
