@@ -2,6 +2,7 @@
  * From the source to the clients: changed objects go to the store at once, and a moment later, together with others,
  * through the builder to the discovery service. The work of one turn of the event loop is bounded.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { logger } from '../core/log.ts';
 import type { MeshBuilder } from './discovery/mesh-builder.ts';
 import type { ControlMetrics } from './metrics.ts';
@@ -18,6 +19,8 @@ const MAX_REASONS = 5;
 /** Changes within this time of each other are published together, but none waits longer than the second number. */
 const DEBOUNCE_MS = 20;
 const DEBOUNCE_MAX_MS = 200;
+/** Work of one turn of the event loop, after which calls and streams have theirs. */
+const TURN_MS = 10;
 /** Reasons of conditions that say that all is as the author wrote it. */
 const SOUND: ReadonlySet<string> = new Set(['Accepted', 'WaypointAccepted', 'VisibilityApplied']);
 
@@ -38,6 +41,9 @@ export class MeshPipeline implements Part, SourceSink {
   #unpublished: ObjectChange[] = [];
   #waitingSinceMs = 0;
   #synced = false;
+  /** The publication under way; it takes what comes meanwhile. */
+  #publishing: Promise<void> | undefined;
+  #stopped = false;
   readonly #whenSynced = Promise.withResolvers<void>();
   #problems: readonly SourceProblem[] = [];
   #loggedProblems: ReadonlySet<string> = new Set();
@@ -57,8 +63,10 @@ export class MeshPipeline implements Part, SourceSink {
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.#publishTimer);
+    this.#stopped = true;
     await this.#parts.source.close();
+    clearTimeout(this.#publishTimer);
+    await this.#publishing;
   }
 
   pending(): readonly string[] {
@@ -79,6 +87,7 @@ export class MeshPipeline implements Part, SourceSink {
     const now = performance.now();
     if (this.#unpublished.length === 0) this.#waitingSinceMs = now;
     this.#unpublished.push(...changes);
+    if (this.#publishing !== undefined) return;
     clearTimeout(this.#publishTimer);
     const delayMs = Math.max(0, Math.min(DEBOUNCE_MS, this.#waitingSinceMs + DEBOUNCE_MAX_MS - now));
     this.#publishTimer = setTimeout(() => this.#publish(), this.#synced ? delayMs : 0);
@@ -86,9 +95,11 @@ export class MeshPipeline implements Part, SourceSink {
 
   synced(): void {
     this.#publish();
-    this.#synced = true;
-    this.#whenSynced.resolve();
-    log.info({ objects: this.#parts.store.size }, 'source read');
+    void Promise.resolve(this.#publishing).then(() => {
+      this.#synced = true;
+      this.#whenSynced.resolve();
+      log.info({ objects: this.#parts.store.size }, 'source read');
+    });
   }
 
   problems(current: readonly SourceProblem[]): void {
@@ -99,12 +110,29 @@ export class MeshPipeline implements Part, SourceSink {
 
   #publish(): void {
     clearTimeout(this.#publishTimer);
-    if (this.#unpublished.length === 0) return;
-    const changes = this.#unpublished;
-    this.#unpublished = [];
+    if (this.#publishing !== undefined || this.#unpublished.length === 0) return;
+    this.#publishing = this.#publishAll().finally(() => {
+      this.#publishing = undefined;
+    });
+  }
+
+  /** Builds and publishes until nothing waits any more, a bounded piece of work per turn. */
+  async #publishAll(): Promise<void> {
     const { discovery, builder, metrics } = this.#parts;
-    discovery.publish(builder.update(changes));
-    metrics.propagation.observe((performance.now() - this.#waitingSinceMs) / 1000);
+    let turnBeganMs = performance.now();
+    while (this.#unpublished.length > 0) {
+      const changes = this.#unpublished;
+      const sinceMs = this.#waitingSinceMs;
+      this.#unpublished = [];
+      for (const updates of builder.updateInSlices(changes)) {
+        if (updates.length > 0) discovery.publish(updates);
+        if (performance.now() - turnBeganMs < TURN_MS) continue;
+        await nextTurn();
+        if (this.#stopped) return;
+        turnBeganMs = performance.now();
+      }
+      metrics.propagation.observe((performance.now() - sinceMs) / 1000);
+    }
     this.#logConditions();
     this.#onPublished();
   }
