@@ -10,6 +10,7 @@ import type { ObjectChange, ObjectStore } from './model/object-store.ts';
 import type { Part } from './part.ts';
 import { logProblems } from './sources/files.ts';
 import type { ChangeSet, Source, SourceProblem, SourceSink } from './sources/source.ts';
+import { withStandIns } from './sources/stand-ins.ts';
 import type { DiscoveryService } from './xds/discovery-service.ts';
 
 const log = logger('control');
@@ -57,7 +58,7 @@ export class MeshPipeline implements Part, SourceSink {
 
   /** Resolves when everything that existed at the start is ready to be served. */
   async start(): Promise<void> {
-    await this.#parts.source.start(this);
+    await this.#parts.source.start(withStandIns(this));
     // Nobody is served before everything is known: an empty answer would take the mesh away from its agents.
     await this.#whenSynced.promise;
   }

@@ -186,7 +186,7 @@ export class FileSource implements Source {
 
   #tellProblems(sink: SourceSink): void {
     const problems = this.#state.problems();
-    const text = JSON.stringify(problems);
+    const text = JSON.stringify(problems, (_key, value: unknown) => (value instanceof Map ? [...value] : value));
     if (text === this.#lastProblems) return;
     this.#lastProblems = text;
     sink.problems(problems);

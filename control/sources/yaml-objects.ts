@@ -8,6 +8,7 @@ import { type Document, isNode, LineCounter, type ParsedNode, parseAllDocuments 
 import { isRecord, type Path } from '../../core/decoder.ts';
 import { toAmbitError } from '../../core/errors.ts';
 import { decodeObject, identify, type MeshObject, type ObjectKey } from '../objects/object.ts';
+import { standInFor } from '../objects/policy-stand-in.ts';
 
 export interface TextProblem {
   readonly severity: 'error' | 'info';
@@ -15,6 +16,8 @@ export interface TextProblem {
   readonly line: number | undefined;
   readonly object: ObjectKey | undefined;
   readonly reason: string;
+  /** For a policy that cannot be read; see `SourceProblem`. */
+  readonly standIn?: MeshObject | undefined;
 }
 
 export interface ParsedText {
@@ -100,9 +103,12 @@ class YamlReader implements ParsedText {
       return;
     }
     this.invalid.add(key);
-    for (const { path, reason } of decoded.problems) {
-      const field = formatPath(path);
-      this.#report('error', this.#line(document, [...at, ...path]), key, `${field} ${reason}`);
+    const [first] = decoded.problems;
+    const standIn =
+      first === undefined ? undefined : standInFor(row.kind, value, `${formatPath(first.path)} ${first.reason}`);
+    for (const [index, { path, reason }] of decoded.problems.entries()) {
+      const line = this.#line(document, [...at, ...path]);
+      this.#report('error', line, key, `${formatPath(path)} ${reason}`, index === 0 ? standIn : undefined);
     }
   }
 
@@ -124,8 +130,11 @@ class YamlReader implements ParsedText {
     line: number | undefined,
     object: ObjectKey | undefined,
     reason: string,
+    standIn?: MeshObject,
   ): void {
-    if (this.problems.length < MAX_PROBLEMS) this.problems.push({ severity, line, object, reason });
+    // A stand-in is not for the reader alone: it is in force.
+    if (this.problems.length >= MAX_PROBLEMS && standIn === undefined) return;
+    this.problems.push({ severity, line, object, reason, ...(standIn === undefined ? {} : { standIn }) });
   }
 }
 
