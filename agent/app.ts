@@ -173,7 +173,7 @@ export class App implements AdminSource {
   #isLocalPod(workloadUid: string): boolean {
     const workload = this.state.findWorkloadByUid(workloadUid);
     if (workload === undefined) return false;
-    return this.#dataplane.pods().some(({ namespace, name }) => {
+    return this.#dataplane.stayingPods().some(({ namespace, name }) => {
       return namespace === workload.namespace && name === workload.name;
     });
   }

@@ -40,6 +40,14 @@ export class PodIdentities implements PodCapture, CertificateListener {
     for (const { identity } of certificates.status()) if (!wanted.has(identity)) certificates.forget(identity);
   }
 
+  setLeaving(uid: string, leaving: boolean): void {
+    this.#options.dataplane.setLeaving(uid, leaving);
+  }
+
+  countConnections(uid: string): Promise<number> {
+    return this.#options.dataplane.countConnections(uid);
+  }
+
   isListening(uid: string): Promise<boolean> {
     return this.#options.dataplane.isListening(uid);
   }

@@ -15,5 +15,14 @@ export const MARK_MASK = 0xfff;
 export const LOCAL_ROUTE_TABLE = 100;
 export const LOCAL_RULE_PREFERENCE = 32764;
 
+/** Where enrolment connects to from inside a pod to see that it is redirected: addresses of documentation, no host has them. */
+export const SELF_TEST_V4 = '192.0.2.127';
+export const SELF_TEST_V6 = '2001:db8:7127::1';
+export const SELF_TEST_PORT = 1;
+
+export function isSelfTest({ ip, port }: { readonly ip: string; readonly port: number }): boolean {
+  return port === SELF_TEST_PORT && (ip === SELF_TEST_V4 || ip === SELF_TEST_V6);
+}
+
 /** Ports nobody may reach through a tunnel: the agent's own listeners in a pod. */
 export const PROXY_PORTS: ReadonlySet<number> = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT]);

@@ -12,8 +12,16 @@ import { NetworkNamespace } from '../../reactor/netns.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceFeed } from '../state/resource-feed.ts';
 import { descriptorsPerWorker } from './connection-seats.ts';
+import { Inheritance } from './inheritance.ts';
 import { mergeMetrics } from './merge-metrics.ts';
-import type { FromWorker, LiveConnectionView, MessageProblem, ToWorker, WorkerMetrics } from './messages.ts';
+import type {
+  FromWorker,
+  LentListener,
+  LiveConnectionView,
+  MessageProblem,
+  ToWorker,
+  WorkerMetrics,
+} from './messages.ts';
 import type { EnrolledPod, PodCapture } from './pod-capture.ts';
 import { WorkerAnswers } from './worker-answers.ts';
 import { type WorkerEvents, WorkerHandle } from './worker-handle.ts';
@@ -47,6 +55,7 @@ export interface DataplaneOptions {
 interface CapturedPod {
   readonly pod: EnrolledPod;
   readonly netns: NetworkNamespace;
+  leaving: boolean;
 }
 
 export class Dataplane implements PodCapture, WorkerEvents {
@@ -62,6 +71,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   readonly #arrivals = new WorkerAnswers();
   /** Keys: DRAINED, and the uid of a pod that is to be let go; a dead worker has done both. */
   readonly #departures = new WorkerAnswers();
+  readonly #inheritance = new Inheritance();
   readonly #ticketKeys = randomBytes(TICKET_KEY_BYTES);
   /** By worker: the last answer, and what its dead predecessors had counted. */
   readonly #lastMetrics = new Map<number, WorkerMetrics>();
@@ -112,9 +122,12 @@ export class Dataplane implements PodCapture, WorkerEvents {
       }
       await this.removePod(pod.uid);
     }
-    this.#pods.set(pod.uid, { pod, netns });
+    this.#pods.set(pod.uid, { pod, netns, leaving: false });
     const answers = this.#arrivals.expect(pod.uid, this.#workers.keys(), ANSWER_TIMEOUT_MS);
-    this.#broadcast({ kind: 'pod', pod, netnsFd: netns.fd });
+    const inherited = this.#inheritance.take(pod.uid, this.#workers.length);
+    for (const worker of this.#workers) {
+      worker.send({ kind: 'pod', pod, netnsFd: netns.fd, inherited: inherited[worker.index] ?? [] });
+    }
     const problem = await answers;
     if (problem === undefined) {
       this.#podsStarted++;
@@ -133,6 +146,22 @@ export class Dataplane implements PodCapture, WorkerEvents {
     await answers;
     known.netns.close();
     this.#podsStopped++;
+  }
+
+  setLeaving(uid: string, leaving: boolean): void {
+    const known = this.#pods.get(uid);
+    if (known === undefined) return;
+    known.leaving = leaving;
+    this.#broadcast({ kind: 'podLeaving', uid, leaving });
+  }
+
+  async countConnections(uid: string): Promise<number> {
+    return (await this.connections()).filter(({ podUid }) => podUid === uid).length;
+  }
+
+  /** Pods that are led to over the shortcut of one node. */
+  stayingPods(): EnrolledPod[] {
+    return Array.from(this.#pods.values()).flatMap(({ pod, leaving }) => (leaving ? [] : [pod]));
   }
 
   async isListening(uid: string): Promise<boolean> {
@@ -167,6 +196,32 @@ export class Dataplane implements PodCapture, WorkerEvents {
     return (await Promise.all(this.#workers.map((worker) => worker.connections()))).flat();
   }
 
+  /** The listening sockets of all pods, for a successor. They take no connections until `keepListeners` or `retire`. */
+  async lendListeners(): Promise<LentListener[]> {
+    return (await Promise.all(this.#workers.map((worker) => worker.lendListeners()))).flat();
+  }
+
+  /** The successor did not take them. */
+  keepListeners(): void {
+    this.#broadcast({ kind: 'keepListeners' });
+  }
+
+  /** The successor has them: no new connections here, those that live end in their own time (or by `drain`). */
+  retire(): void {
+    this.#stopping = true;
+    this.#broadcast({ kind: 'retire' });
+  }
+
+  /** Listening sockets of a predecessor: pods that are added go on with theirs. Owns the descriptors. */
+  inherit(listeners: readonly LentListener[]): void {
+    this.#inheritance.put(listeners);
+  }
+
+  /** Every pod that is to be taken up was; sockets that nobody wanted are closed. */
+  endInheritance(): void {
+    this.#inheritance.end();
+  }
+
   /** Ends all connections, those that do not end by themselves after `graceMs` by force; returns how many were cut. */
   async drain(graceMs: number): Promise<number> {
     this.#stopping = true;
@@ -182,6 +237,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
     this.#stopping = true;
     this.#unsubscribe();
     clearInterval(this.#watchdog);
+    this.#inheritance.end();
     await Promise.all(this.#workers.map((worker) => worker.stop()));
     for (const { netns } of this.#pods.values()) netns.close();
     this.#pods.clear();
@@ -236,7 +292,10 @@ export class Dataplane implements PodCapture, WorkerEvents {
     const worker = this.#startWorker(index);
     for (const [identity, material] of this.#identities) worker.send({ kind: 'identity', identity, material });
     for (const update of this.#options.feed.snapshot()) worker.send({ kind: 'resources', update });
-    for (const { pod, netns } of this.#pods.values()) worker.send({ kind: 'pod', pod, netnsFd: netns.fd });
+    for (const { pod, netns, leaving } of this.#pods.values()) {
+      worker.send({ kind: 'pod', pod, netnsFd: netns.fd });
+      if (leaving) worker.send({ kind: 'podLeaving', uid: pod.uid, leaving });
+    }
   }
 
   #startWorker(index: number): WorkerHandle {

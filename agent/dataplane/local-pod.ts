@@ -16,6 +16,8 @@ export class LocalPod {
   readonly listeners: TcpListener[] = [];
   /** True once the pod was removed; whatever still holds it must not start anything. */
   gone = false;
+  /** True while the pod leaves the mesh: it still serves who comes, and nobody is led to it past the network. */
+  leaving = false;
   readonly #state: MeshState;
   readonly #node: string;
   readonly #expectedIdentity: SpiffeId;

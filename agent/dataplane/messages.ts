@@ -26,9 +26,17 @@ export interface WorkerStart {
 
 export type ToWorker =
   /** Listen in the pod. `netnsFd` stays open until every worker answered `podRemoved`. Answered by `podListening`. */
-  | { readonly kind: 'pod'; readonly pod: EnrolledPod; readonly netnsFd: number }
+  | {
+      readonly kind: 'pod';
+      readonly pod: EnrolledPod;
+      readonly netnsFd: number;
+      /** Listening sockets of a predecessor to go on with; the worker's now. */
+      readonly inherited?: readonly InheritedListener[];
+    }
   /** Answered by `podGone` when listeners and connections are closed. */
   | { readonly kind: 'podRemoved'; readonly uid: string }
+  /** The shortcut between pods of one node leads to the pod or no longer does. */
+  | { readonly kind: 'podLeaving'; readonly uid: string; readonly leaving: boolean }
   /** In the form the wire brought them; every worker decodes its own copy. */
   | { readonly kind: 'resources'; readonly update: ResourceUpdate }
   | { readonly kind: 'identity'; readonly identity: SpiffeId; readonly material: TlsMaterial }
@@ -41,6 +49,12 @@ export type ToWorker =
   | { readonly kind: 'collect'; readonly request: number }
   | { readonly kind: 'connections'; readonly request: number }
   | { readonly kind: 'listening'; readonly request: number; readonly uid: string }
+  /** Leave new connections in the queues of the kernel. Answered by `lentListeners`; ended by `keepListeners` or `retire`. */
+  | { readonly kind: 'lendListeners'; readonly request: number }
+  /** Nobody took the listeners over: accept again. */
+  | { readonly kind: 'keepListeners' }
+  /** A successor has the listeners: close ours, announce GOAWAY, and let connections end in their own time. */
+  | { readonly kind: 'retire' }
   /** Stop accepting, announce GOAWAY, let connections end; after `graceMs` cut what is left. Answered by `drained`. */
   | { readonly kind: 'drain'; readonly graceMs: number }
   /** Cut everything and end the thread. */
@@ -57,8 +71,19 @@ export type FromWorker =
   | { readonly kind: 'collected'; readonly request: number; readonly metrics: WorkerMetrics }
   | { readonly kind: 'connectionList'; readonly request: number; readonly connections: readonly LiveConnectionView[] }
   | { readonly kind: 'listeningAnswer'; readonly request: number; readonly listening: boolean }
+  | { readonly kind: 'lentListeners'; readonly request: number; readonly listeners: readonly LentListener[] }
   /** `cut`: connections that did not end within the grace period. */
   | { readonly kind: 'drained'; readonly cut: number };
+
+/** A listening socket on its way from one agent to the next. */
+export interface InheritedListener {
+  readonly port: number;
+  readonly descriptor: number;
+}
+
+export interface LentListener extends InheritedListener {
+  readonly uid: string;
+}
 
 /** An AmbitError on its way between threads. */
 export interface MessageProblem {

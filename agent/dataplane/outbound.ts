@@ -8,7 +8,7 @@
  */
 import { AmbitError, unreachable } from '../../core/errors.ts';
 import { formatSocketAddress, type IpAddress, isIpv6Address, isLoopback, type SocketAddress } from '../../core/ip.ts';
-import { PROXY_MARK, PROXY_PORTS } from '../../core/ports.ts';
+import { isSelfTest, PROXY_MARK, PROXY_PORTS } from '../../core/ports.ts';
 import type { TunnelOpenHandler } from '../../hbone/pool.ts';
 import { type Splice, type SpliceResult, spliceTunnel } from '../../hbone/splice.ts';
 import { spliceSockets } from '../../hbone/splice-sockets.ts';
@@ -66,6 +66,13 @@ export class OutboundConnection
   #start(): void {
     if (isOwnListener(this.#target, this.#socket, this.#pod)) {
       this.#refuse(new AmbitError('LOOP', `call to proxy port ${this.#target.port} of the pod itself`));
+      return;
+    }
+    if (isSelfTest(this.#target)) {
+      // The agent's own question whether connections of this pod arrive here: they do.
+      this.#ended = true;
+      this.#seat.release();
+      this.#release();
       return;
     }
     this.#route();

@@ -26,6 +26,13 @@ export interface PodCapture {
   addPod(pod: EnrolledPod, netnsFd: number): Promise<void>;
   /** Closes listeners, tunnels and connections of the pod at once and forgets it. Unknown pods are ignored. */
   removePod(uid: string): Promise<void>;
+  /**
+   * A pod that leaves the mesh keeps its listeners for those who still come through them, but the shortcut between pods
+   * of one node no longer leads to it. False takes that back. Unknown pods are ignored.
+   */
+  setLeaving(uid: string, leaving: boolean): void;
+  /** Connections of the pod that are carried now, in both directions. */
+  countConnections(uid: string): Promise<number>;
   /** Asks the workers (not a cached answer): true when each has its three listeners in the pod. */
   isListening(uid: string): Promise<boolean>;
 }

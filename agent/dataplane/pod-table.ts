@@ -20,7 +20,7 @@ export class PodTable {
     return this.#byUid.get(uid);
   }
 
-  /** The pod behind `Workload.uid`, when it is one of this node. */
+  /** The pod behind `Workload.uid`, when it is one of this node and stays in the mesh. */
   findByWorkload(workloadUid: string): LocalPod | undefined {
     if (this.#seenGeneration !== this.#state.generation) this.#index();
     return this.#byWorkload.get(workloadUid);
@@ -36,6 +36,12 @@ export class PodTable {
     this.#seenGeneration = -1;
   }
 
+  setLeaving(uid: string, leaving: boolean): void {
+    const pod = this.#byUid.get(uid);
+    if (pod !== undefined) pod.leaving = leaving;
+    this.#seenGeneration = -1;
+  }
+
   all(): IterableIterator<LocalPod> {
     return this.#byUid.values();
   }
@@ -44,7 +50,7 @@ export class PodTable {
     this.#seenGeneration = this.#state.generation;
     this.#byWorkload = new Map();
     for (const pod of this.#byUid.values()) {
-      const workload = pod.findWorkload();
+      const workload = pod.leaving ? undefined : pod.findWorkload();
       if (workload !== undefined) this.#byWorkload.set(workload.uid, pod);
     }
   }

@@ -5,7 +5,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { signalWakeUp } from '../../reactor/wake-up.ts';
-import type { FromWorker, LiveConnectionView, ToWorker, WorkerMetrics, WorkerStart } from './messages.ts';
+import type { FromWorker, LentListener, LiveConnectionView, ToWorker, WorkerMetrics, WorkerStart } from './messages.ts';
 import { reclaimDescriptors } from './reclaim-descriptors.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
@@ -89,6 +89,12 @@ export class WorkerHandle {
   async isListening(uid: string): Promise<boolean> {
     const answer = await this.#ask((request) => ({ kind: 'listening', request, uid }));
     return answer?.kind === 'listeningAnswer' && answer.listening;
+  }
+
+  /** Its listening sockets, which take no connections until `keepListeners` or `retire`. */
+  async lendListeners(): Promise<readonly LentListener[]> {
+    const answer = await this.#ask((request) => ({ kind: 'lendListeners', request }));
+    return answer?.kind === 'lentListeners' ? answer.listeners : [];
   }
 
   /** Ends the thread without asking it; it counts as having died. */

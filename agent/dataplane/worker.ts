@@ -19,9 +19,16 @@ import { InboundConnection } from './inbound.ts';
 import { Inbox } from './inbox.ts';
 import { LocalPod } from './local-pod.ts';
 import { LogWriter } from './log-writer.ts';
-import type { FromWorker, ToWorker, WorkerStart } from './messages.ts';
+import type { FromWorker, InheritedListener, ToWorker, WorkerStart } from './messages.ts';
 import type { EnrolledPod } from './pod-capture.ts';
-import { closeListeners, holdTunnels, openListeners } from './pod-listeners.ts';
+import {
+  closeListeners,
+  holdTunnels,
+  keepListeners,
+  lendListeners,
+  listensEverywhere,
+  openListeners,
+} from './pod-listeners.ts';
 import { PodTable } from './pod-table.ts';
 import { PolicyRecheck } from './policy-recheck.ts';
 import { Recorder } from './recorder.ts';
@@ -43,6 +50,8 @@ class DataplaneWorker {
   readonly #writer: LogWriter | undefined;
   #defects = 0;
   #draining = false;
+  /** Its listeners are on offer to a successor. */
+  #lending = false;
 
   constructor(start: WorkerStart) {
     this.#start = start;
@@ -76,7 +85,9 @@ class DataplaneWorker {
       server: new HboneServer<LocalPod>(loop, {
         tls: (_local, pod) => identities.server(pod.identity),
         trustDomain: settings.trustDomain,
-        onCrowded: (crowded) => holdTunnels(pods.all(), crowded),
+        onCrowded: (crowded) => {
+          if (!this.#lending) holdTunnels(pods.all(), crowded);
+        },
         onConnect: (request) => InboundConnection.accept(this.#context, request),
         onRequestRefused: ({ remote, local, error }) =>
           recorder.refuse({ source: remote, destination: local, direction: 'inbound', error }),
@@ -111,10 +122,13 @@ class DataplaneWorker {
     const { identities, recorder, waits } = this.#context;
     switch (message.kind) {
       case 'pod':
-        this.#addPod(message.pod, message.netnsFd);
+        this.#addPod(message.pod, message.netnsFd, message.inherited);
         return;
       case 'podRemoved':
         this.#removePod(message.uid);
+        return;
+      case 'podLeaving':
+        this.#context.pods.setLeaving(message.uid, message.leaving);
         return;
       case 'resources':
         this.#apply(message.update);
@@ -142,10 +156,24 @@ class DataplaneWorker {
         return;
       }
       case 'listening': {
-        const listening = (this.#context.pods.find(message.uid)?.listeners.length ?? 0) === 3;
+        const pod = this.#context.pods.find(message.uid);
+        const listening = pod !== undefined && listensEverywhere(pod);
         this.#tell({ kind: 'listeningAnswer', request: message.request, listening });
         return;
       }
+      case 'lendListeners': {
+        this.#lending = true;
+        const listeners = lendListeners(this.#context.pods.all());
+        this.#tell({ kind: 'lentListeners', request: message.request, listeners });
+        return;
+      }
+      case 'keepListeners':
+        this.#lending = false;
+        keepListeners(this.#context);
+        return;
+      case 'retire':
+        this.#retire();
+        return;
       case 'drain':
         this.#drain(message.graceMs);
         return;
@@ -158,9 +186,9 @@ class DataplaneWorker {
     }
   }
 
-  #addPod(pod: EnrolledPod, netnsFd: number): void {
+  #addPod(pod: EnrolledPod, netnsFd: number, inherited: readonly InheritedListener[] = []): void {
     const { pods, state, settings } = this.#context;
-    if (this.#draining) {
+    if (this.#draining || this.#lending) {
       this.#tell({ kind: 'podListening', uid: pod.uid, problem: DRAINING });
       return;
     }
@@ -169,7 +197,7 @@ class DataplaneWorker {
       const netns = NetworkNamespace.openPath(`/proc/self/fd/${netnsFd}`);
       const local = new LocalPod(pod, netns, state, settings);
       try {
-        openListeners(this.#context, local);
+        openListeners(this.#context, local, inherited);
       } catch (error) {
         netns.close();
         throw error;
@@ -231,12 +259,18 @@ class DataplaneWorker {
     });
   }
 
-  /** First ask: no new connections, GOAWAY. Then tell: what is left at the deadline is cut and counted. */
-  #drain(graceMs: number): void {
-    const { loop, pods, pool, server, recorder } = this.#context;
+  /** No new connections, GOAWAY. */
+  #retire(): void {
+    const { pods, server } = this.#context;
     this.#draining = true;
     for (const pod of pods.all()) closeListeners(pod);
     server.drain();
+  }
+
+  /** First ask, then tell: what is left at the deadline is cut and counted. */
+  #drain(graceMs: number): void {
+    const { loop, pool, server, recorder } = this.#context;
+    this.#retire();
     const deadlineMs = loop.nowMs + graceMs;
     const look = (): void => {
       if (recorder.liveCount > 0 && loop.nowMs < deadlineMs) {

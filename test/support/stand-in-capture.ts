@@ -56,6 +56,15 @@ export class StandInCapture implements PodCapture, AsyncDisposable {
     await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   }
 
+  setLeaving(uid: string, leaving: boolean): void {
+    this.calls.push(`${leaving ? 'leaving' : 'staying'} ${uid}`);
+  }
+
+  /** Of all pods: a test has one that leaves. */
+  countConnections(): Promise<number> {
+    return Promise.resolve(this.#sockets.size);
+  }
+
   isListening(uid: string): Promise<boolean> {
     return Promise.resolve(this.#servers.get(uid)?.every((server) => server.listening) ?? false);
   }
