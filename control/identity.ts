@@ -10,12 +10,14 @@ import { logger } from '../core/log.ts';
 import { CallAuthentication } from './authentication.ts';
 import { CertificateAuthority } from './ca/authority.ts';
 import { CertificateService } from './ca/certificate-service.ts';
+import { FileRootStore } from './ca/file-root-store.ts';
+import { IssuanceRates } from './ca/issuance-rates.ts';
+import { podFacts } from './ca/pod-view.ts';
 import { ROTATION_POLICY } from './ca/rotation.ts';
 import type { ControlConfig } from './config.ts';
 import type { ControlMetrics } from './metrics.ts';
 import type { ObjectStore } from './model/object-store.ts';
 import type { Part } from './part.ts';
-import { RateLimit } from './rate-limit.ts';
 import { RenewingServerCredentials } from './server-certificate.ts';
 import { openTokenKey, TokenAuthenticator } from './tokens.ts';
 
@@ -29,14 +31,17 @@ export class Identity implements Part {
   readonly authority: CertificateAuthority;
   readonly certificates: CertificateService;
   readonly authentication: CallAuthentication;
+  /** Certificate of the own port; empty before `start`. */
   readonly credentials: RenewingServerCredentials;
+  #open = false;
+  #stopWatching: (() => void) | undefined;
   #maintenance: NodeJS.Timeout | undefined;
 
-  /** Throws when the CA or the key of tokens cannot be opened. */
+  /** Throws when the key of tokens cannot be opened. */
   constructor(config: ControlConfig, store: ObjectStore, metrics: ControlMetrics) {
     const { stateDir } = config;
     if (stateDir === undefined) throw new AmbitError('USAGE', 'the CA needs a state folder');
-    this.authority = new CertificateAuthority(stateDir, config.trustDomain, {
+    this.authority = new CertificateAuthority(new FileRootStore(stateDir, config.trustDomain), {
       ...ROTATION_POLICY,
       rootLifetimeMs: config.rootLifetimeMs,
       distributionMs: config.rootDistributionMs,
@@ -48,9 +53,10 @@ export class Identity implements Part {
         trustDomain: config.trustDomain,
         trustedNodeAccounts: new Set(config.trustedNodeAccounts),
         nodeRuns: (node, namespace, serviceAccount) => store.nodeRuns(node, namespace, serviceAccount),
+        findPod: (namespace, name) => podFacts(store.find('Pod', namespace, name)),
       },
       config,
-      new RateLimit({ burst: config.certificateBurst, perSecond: config.certificatesPerSecond, maxKeys: 10_000 }),
+      new IssuanceRates(config),
       metrics,
     );
     if (config.rootDistributionMs * 2 < config.maxLifetimeMs) {
@@ -66,36 +72,59 @@ export class Identity implements Part {
     this.credentials = new RenewingServerCredentials(this.authority, serverNames(config));
   }
 
+  /** Rejects when the CA cannot be opened. */
   async start(): Promise<void> {
-    this.#maintenance = setInterval(() => this.#maintain(), MAINTENANCE_MS);
+    await this.authority.open();
+    this.credentials.renew();
+    this.#open = true;
+    this.#stopWatching = this.authority.store.onChange(() => this.#renew(() => this.credentials.renew()));
+    this.#maintenance = setInterval(() => void this.#maintain(), MAINTENANCE_MS);
   }
 
   async stop(): Promise<void> {
     clearInterval(this.#maintenance);
+    this.#stopWatching?.();
+    await this.authority.close();
   }
 
   pending(): readonly string[] {
-    return [];
+    return !this.#open ? ['certificate authority'] : [];
+  }
+
+  /** Milliseconds since the epoch at which the signing root ends; undefined while none can sign. */
+  rootExpiresMs(): number | undefined {
+    if (!this.#open) return undefined;
+    try {
+      return this.authority.signingRoot().notAfterMs;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Begins a rotation of the root now, for an operator who has a reason. */
-  rotateRoot(): void {
+  async rotateRoot(): Promise<void> {
     try {
-      if (!this.authority.rotate()) log.warn('a rotation of the root is under way already');
+      if (!(await this.authority.rotate()))
+        log.warn('a rotation of the root is under way already, or not ours to begin');
     } catch (thrown) {
       log.error({ reason: toAmbitError(thrown, 'CA').message }, 'the rotation of the root could not begin');
     }
   }
 
-  #maintain(): void {
+  async #maintain(): Promise<void> {
+    this.#renew(() => this.credentials.renewIfDue());
     try {
-      if (this.authority.maintain()) this.credentials.renew();
-      else this.credentials.renewIfDue();
+      await this.authority.maintain();
     } catch (thrown) {
-      log.error(
-        { reason: thrown instanceof Error ? thrown.message : String(thrown) },
-        'certificate maintenance failed',
-      );
+      log.error({ reason: toAmbitError(thrown, 'CA').message }, 'the roots of the CA could not be looked after');
+    }
+  }
+
+  #renew(renew: () => void): void {
+    try {
+      renew();
+    } catch (thrown) {
+      log.error({ reason: toAmbitError(thrown, 'CA').message }, 'the server certificate could not be renewed');
     }
   }
 }

@@ -77,9 +77,11 @@ export class RpcServer implements Part {
           call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
           answer: sendUnaryData<IstioCertificateResponse>,
         ) => {
-          const result = certificates.answer(authentication.callerOf(call.metadata), call.request, call.getPeer());
-          if (result.kind === 'issued') answer(null, result.response);
-          else answer(result.refusal);
+          const caller = authentication.callerOf(call.metadata);
+          void certificates.answer(caller, call.request, call.getPeer()).then((result) => {
+            if (result.kind === 'issued') answer(null, result.response);
+            else answer(result.refusal);
+          });
         },
       },
     );

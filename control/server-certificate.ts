@@ -1,5 +1,8 @@
-/** The TLS identity of the control plane's own port: a short-lived certificate of its own CA, renewed without a restart. */
-
+/**
+ * The TLS identity of the control plane's own port: a short-lived certificate of its own CA, renewed without a restart.
+ *
+ * Clients may bring a certificate; nobody has to. One that our roots do not vouch for counts as none.
+ */
 import { isIP } from 'node:net';
 import { type ServerCredentials as Credentials, ServerCredentials } from '@grpc/grpc-js';
 import { logger } from '../core/log.ts';
@@ -11,24 +14,35 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 const log = logger('control');
 
-/** Credentials whose certificate can be replaced; connections that stand keep theirs. TLS 1.3 only. */
+/** Credentials whose certificate can be replaced; connections that stand keep theirs. TLS 1.3 only. Empty until `renew`. */
 export class RenewingServerCredentials extends ServerCredentials {
   readonly #authority: CertificateAuthority;
   readonly #names: readonly SubjectAltName[];
   #renewAtMs = 0;
 
   constructor(authority: CertificateAuthority, names: readonly string[]) {
-    super({ minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_TIMEOUT_MS });
+    super({
+      minVersion: 'TLSv1.3',
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      requestCert: true,
+      rejectUnauthorized: false,
+    });
     this.#authority = authority;
     this.#names = [...new Set(names)].map((value) => ({ kind: isIP(value) === 0 ? 'dns' : 'ip', value }));
-    this.renew();
   }
 
-  /** Issues a new certificate and uses it for every handshake from now on. */
+  /**
+   * Issues a new certificate and uses it, and the roots of this moment, for every handshake from now on. Throws CA when
+   * nothing can sign.
+   */
   renew(): void {
     const issued = this.#authority.issueServer(this.#names, LIFETIME_MS);
     this.#renewAtMs = Date.now() + (issued.notAfterMs - Date.now()) / 2;
-    this.updateSecureContextOptions({ cert: issued.certificatePem, key: issued.privateKeyPem });
+    this.updateSecureContextOptions({
+      cert: issued.certificatePem,
+      key: issued.privateKeyPem,
+      ca: this.#authority.rootsPem(),
+    });
     log.info({ notAfter: new Date(issued.notAfterMs).toISOString() }, 'server certificate issued');
   }
 

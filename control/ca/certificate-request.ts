@@ -17,9 +17,9 @@ const SIGNATURES: ReadonlyMap<string, { readonly digest: string; readonly keyTyp
 ]);
 
 /** Named curves only: a key with curve parameters of its own can be made to look like somebody else's. */
-const CURVES: ReadonlySet<string> = new Set([OID.p256, OID.p384, OID.p521]);
+const CURVES: ReadonlySet<string> = new Set([OID.p256, OID.p384]);
 /** Bits; the upper bound keeps the check of a signature cheap. */
-const RSA_BITS = { minimum: 2048, maximum: 4096 };
+const RSA_BITS = { minimum: 2048, maximum: 8192 };
 const RSA_EXPONENT = 65_537n;
 
 /** The key the requester has proved to own. */
@@ -55,7 +55,7 @@ function readPublicKey(publicKeyInfo: Asn1): KeyObject {
   const bits = details?.modulusLength ?? 0;
   const sound = bits >= RSA_BITS.minimum && bits <= RSA_BITS.maximum && details?.publicExponent === RSA_EXPONENT;
   if (key.asymmetricKeyType === 'rsa' && sound) return key;
-  throw new AmbitError('BAD_REQUEST', 'the key must be EC P-256, P-384 or P-521, or RSA of 2048 to 4096 bits');
+  throw new AmbitError('BAD_REQUEST', 'the key must be EC P-256 or P-384, or RSA of 2048 to 8192 bits');
 }
 
 const PEM =

@@ -1,8 +1,8 @@
 /**
  * `istio.v1.auth.IstioCertificateService`: one request from an authenticated caller to a signed chain.
  *
- * Order: rate limit, identity, request, lifetime, signature; every outcome is one audit line and one count. What the
- * peer is told follows istiod: refusals of an identity are as opaque as failed authentication.
+ * Order: rate of the caller, identity, lifetime, request, rate of issuance, signature; every outcome is one audit line
+ * and one count. What the peer is told follows istiod: refusals of an identity are as opaque as failed authentication.
  */
 import { createHash, type KeyObject } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
@@ -16,10 +16,11 @@ import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { Caller } from '../authentication.ts';
 import type { ControlMetrics } from '../metrics.ts';
-import type { RateLimit } from '../rate-limit.ts';
 import type { CertificateAuthority } from './authority.ts';
 import { readCertificateRequest } from './certificate-request.ts';
-import { authorizeIdentity, type NodeAuthorizationRules } from './node-authorization.ts';
+import type { IssuanceRates } from './issuance-rates.ts';
+import { NewsWait } from './news-wait.ts';
+import { authorizeIdentity, type IdentityVerdict, type NodeAuthorizationRules } from './node-authorization.ts';
 
 export interface IssuanceLimits {
   readonly defaultLifetimeMs: number;
@@ -42,36 +43,44 @@ export class CertificateService {
   readonly #authority: CertificateAuthority;
   readonly #rules: NodeAuthorizationRules;
   readonly #limits: IssuanceLimits;
-  readonly #rateLimit: RateLimit;
+  readonly #rates: IssuanceRates;
   readonly #metrics: ControlMetrics;
+  readonly #newsWait = new NewsWait();
 
   constructor(
     authority: CertificateAuthority,
     rules: NodeAuthorizationRules,
     limits: IssuanceLimits,
-    rateLimit: RateLimit,
+    rates: IssuanceRates,
     metrics: ControlMetrics,
   ) {
     this.#authority = authority;
     this.#rules = rules;
     this.#limits = limits;
-    this.#rateLimit = rateLimit;
+    this.#rates = rates;
     this.#metrics = metrics;
   }
 
-  answer(caller: Caller, request: IstioCertificateRequest, peer: string): CertificateAnswer {
+  /** Never rejects. A caller whose pod is not known yet is answered up to a second later. */
+  async answer(caller: Caller, request: IstioCertificateRequest, peer: string): Promise<CertificateAnswer> {
     this.#metrics.csrCount.inc();
     const account = `${caller.namespace}/${caller.serviceAccount}`;
-    const facts = { peer, caller: account, node: caller.node };
+    const facts = { peer, caller: account, node: caller.node, pod: caller.pod?.name, how: caller.how };
     try {
-      if (!this.#rateLimit.take(caller.node ?? account)) throw new AmbitError('RATE_LIMITED', 'too many requests');
-      const identity = authorizeIdentity(caller, requestedIdentity(request), this.#rules);
-      const key = readCertificateRequest(request.csr);
-      const issued = this.#authority.issueWorkload(identity, key, this.#lifetimeMs(request.validityDuration));
+      const key = caller.node ?? account;
+      this.#rates.countRequest(key);
+      const verdict = await this.#authorize(key, caller, requestedIdentity(request));
+      if (verdict.kind === 'refused') throw new AmbitError(verdict.code, verdict.reason);
+      const { identity } = verdict;
+      const lifetimeMs = this.#lifetimeMs(request.validityDuration);
+      const publicKey = readCertificateRequest(request.csr);
+      this.#rates.countIssuance(key, identity);
+      const issued = this.#authority.issueWorkload(identity, publicKey, lifetimeMs);
       this.#metrics.issued.inc();
       const notAfter = new Date(issued.notAfterMs).toISOString();
+      const { serial } = issued;
       log.info(
-        { ...facts, identity, serial: issued.serial, notAfter, keyType: key.asymmetricKeyType, spki: fingerprint(key) },
+        { ...facts, identity, serial, notAfter, keyType: keyTypeOf(publicKey), spki: fingerprint(publicKey) },
         'certificate issued',
       );
       const response = create(IstioCertificateResponseSchema, { certChain: [...issued.chain] });
@@ -84,6 +93,14 @@ export class CertificateService {
       log[level]({ ...facts, code: error.code, reason: error.message }, 'certificate refused');
       return { kind: 'refused', refusal: refusalOf(error) };
     }
+  }
+
+  #authorize(key: string, caller: Caller, requested: string | undefined): Promise<IdentityVerdict> {
+    return this.#newsWait.until(
+      key,
+      () => authorizeIdentity(caller, requested, this.#rules),
+      (verdict) => verdict.kind === 'granted' || !verdict.transient,
+    );
   }
 
   #lifetimeMs(seconds: bigint): number {
@@ -136,6 +153,12 @@ function refusalOf(error: AmbitError): Refusal {
     default:
       return { code: status.INTERNAL, details: 'the CA cannot sign now' };
   }
+}
+
+/** `rsa-2048`, `prime256v1`: what an audit counts. */
+function keyTypeOf(key: KeyObject): string {
+  const { namedCurve, modulusLength } = key.asymmetricKeyDetails ?? {};
+  return namedCurve ?? `${key.asymmetricKeyType}-${modulusLength}`;
 }
 
 /** SHA-256 of the public key, so that an audit can tell certificates of one key from those of another. */

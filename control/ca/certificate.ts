@@ -16,6 +16,7 @@ import {
   implicit,
   integer,
   members,
+  nothing,
   OID,
   octetString,
   oid,
@@ -35,10 +36,13 @@ export interface Validity {
 export type SubjectAltName = { readonly kind: 'uri' | 'dns' | 'ip'; readonly value: string };
 
 export interface Issuer {
-  readonly name: DistinguishedName;
-  /** Signs; EC P-256. */
+  /** Or the DER of a name that somebody else has encoded: an issuer's name must be repeated byte by byte. */
+  readonly name: DistinguishedName | Uint8Array;
+  /** Signs: EC P-256, P-384 or P-521, or RSA. */
   readonly privateKey: KeyObject;
   readonly publicKey: KeyObject;
+  /** The subject key identifier in the issuer's certificate; undefined: that of the key. */
+  readonly keyIdentifier?: Uint8Array | undefined;
 }
 
 export interface DistinguishedName {
@@ -53,7 +57,7 @@ export interface SignedCertificate {
 }
 
 /** A self-signed root that may sign leaves and revocation lists but no other CA. */
-export function signRoot(issuer: Issuer, validity: Validity): SignedCertificate {
+export function signRoot(issuer: Issuer & { readonly name: DistinguishedName }, validity: Validity): SignedCertificate {
   return signCertificate(issuer, issuer.name, issuer.publicKey, validity, [
     extension(OID.basicConstraints, true, sequence(boolean(true), integer(Uint8Array.of(0)))),
     extension(OID.keyUsage, true, keyUsage([KEY_CERT_SIGN, CRL_SIGN])),
@@ -87,14 +91,14 @@ function signCertificate(
   extensions: Asn1[],
 ): SignedCertificate {
   const serial = serialNumber();
-  const algorithm = sequence(oid(OID.ecdsaWithSha256));
+  const { digest, algorithm } = signatureOf(issuer.privateKey);
   const subjectKey = publicKey.export({ type: 'spki', format: 'der' });
-  const issuerKeyId = keyIdentifier(issuer.publicKey.export({ type: 'spki', format: 'der' }));
+  const issuerKeyId = issuer.keyIdentifier ?? keyIdentifier(issuer.publicKey.export({ type: 'spki', format: 'der' }));
   const toBeSigned = sequence(
     explicit(0, integer(Uint8Array.of(2))),
     integer(serial),
     algorithm,
-    distinguishedName(issuer.name),
+    issuer.name instanceof Uint8Array ? decode(issuer.name) : distinguishedName(issuer.name),
     sequence(time(validity.notBeforeMs), time(validity.notAfterMs)),
     subject === undefined ? sequence() : distinguishedName(subject),
     decode(subjectKey),
@@ -107,9 +111,24 @@ function signCertificate(
       ),
     ),
   );
-  const signature = sign('sha256', encode(toBeSigned), issuer.privateKey);
+  const signature = sign(digest, encode(toBeSigned), issuer.privateKey);
   const der = encode(sequence(toBeSigned, algorithm, bitString(signature)));
   return { pem: toPem('CERTIFICATE', der), serial: serial.toString('hex').toUpperCase() };
+}
+
+/** Digest and AlgorithmIdentifier of an issuer's signatures (RFC 5758 section 3.2, RFC 4055 section 5). */
+function signatureOf(key: KeyObject): { digest: string; algorithm: Asn1 } {
+  if (key.asymmetricKeyType === 'rsa') {
+    return { digest: 'sha256', algorithm: sequence(oid(OID.sha256WithRsa), nothing()) };
+  }
+  switch (key.asymmetricKeyDetails?.namedCurve) {
+    case 'secp384r1':
+      return { digest: 'sha384', algorithm: sequence(oid(OID.ecdsaWithSha384)) };
+    case 'secp521r1':
+      return { digest: 'sha512', algorithm: sequence(oid(OID.ecdsaWithSha512)) };
+    default:
+      return { digest: 'sha256', algorithm: sequence(oid(OID.ecdsaWithSha256)) };
+  }
 }
 
 export function toPem(label: string, der: Uint8Array): string {

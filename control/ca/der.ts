@@ -27,7 +27,6 @@ export const OID = {
   clientAuth: '1.3.6.1.5.5.7.3.2',
   p256: '1.2.840.10045.3.1.7',
   p384: '1.3.132.0.34',
-  p521: '1.3.132.0.35',
   ecdsaWithSha256: '1.2.840.10045.4.3.2',
   ecdsaWithSha384: '1.2.840.10045.4.3.3',
   ecdsaWithSha512: '1.2.840.10045.4.3.4',
@@ -50,6 +49,11 @@ export function oid(identifier: string): Asn1 {
 
 export function boolean(value: boolean): Asn1 {
   return asn1.create(UNIVERSAL, asn1.Type.BOOLEAN, false, value ? '\xff' : '\x00');
+}
+
+/** NULL: the parameters of RSA signature algorithms. */
+export function nothing(): Asn1 {
+  return asn1.create(UNIVERSAL, asn1.Type.NULL, false, '');
 }
 
 /** A non-negative integer of big-endian bytes. */
@@ -96,9 +100,9 @@ export function encode(value: Asn1): Buffer {
   return Buffer.from(asn1.toDer(value).getBytes(), 'latin1');
 }
 
-/** Reads exactly one value. Throws BAD_REQUEST for anything else. Bit strings stay raw. */
-export function decode(bytes: Uint8Array): Asn1 {
-  if (bytes.length > MAX_DER_BYTES) throw new AmbitError('BAD_REQUEST', `longer than ${MAX_DER_BYTES} bytes`);
+/** Reads exactly one value of at most `maxBytes`. Throws BAD_REQUEST for anything else. Bit strings stay raw. */
+export function decode(bytes: Uint8Array, maxBytes = MAX_DER_BYTES): Asn1 {
+  if (bytes.length > maxBytes) throw new AmbitError('BAD_REQUEST', `longer than ${maxBytes} bytes`);
   try {
     const options = { strict: true, parseAllBytes: true, decodeBitStrings: false };
     // @ts-expect-error the declarations know only the boolean form of the options
@@ -131,6 +135,34 @@ export function readBitString(value: Asn1 | undefined): Buffer {
   }
   if (value.value.charCodeAt(0) !== 0) throw new AmbitError('BAD_REQUEST', 'a BIT STRING is not whole bytes');
   return Buffer.from(value.value.slice(1), 'latin1');
+}
+
+/** The value inside `[tag]` among the members of a SEQUENCE; undefined when there is none. */
+export function tagged(values: readonly Asn1[], tag: number): Asn1 | undefined {
+  return values.find((value) => value.tagClass === CONTEXT_SPECIFIC && value.type === tag);
+}
+
+/** The values in a constructed value of any tag. Throws BAD_REQUEST when it is primitive. */
+export function children(value: Asn1 | undefined): Asn1[] {
+  if (!Array.isArray(value?.value)) throw new AmbitError('BAD_REQUEST', 'a constructed value is missing');
+  return value.value;
+}
+
+/** The bytes of an INTEGER or OCTET STRING as they stand. Throws BAD_REQUEST when it is neither. */
+export function readBytes(value: Asn1 | undefined): Buffer {
+  const known = value?.type === asn1.Type.INTEGER || value?.type === asn1.Type.OCTETSTRING;
+  if (value === undefined || !known || value.tagClass !== UNIVERSAL || typeof value.value !== 'string') {
+    throw new AmbitError('BAD_REQUEST', 'an INTEGER or OCTET STRING is missing');
+  }
+  return Buffer.from(value.value, 'latin1');
+}
+
+/** Milliseconds since the epoch of a UTCTime or GeneralizedTime; undefined for any other value. */
+export function readTime(value: Asn1 | undefined): number | undefined {
+  if (value?.tagClass !== UNIVERSAL || typeof value.value !== 'string') return undefined;
+  if (value.type === asn1.Type.UTCTIME) return asn1.utcTimeToDate(value.value).getTime();
+  if (value.type === asn1.Type.GENERALIZEDTIME) return asn1.generalizedTimeToDate(value.value).getTime();
+  return undefined;
 }
 
 function toBinary(bytes: Uint8Array): string {

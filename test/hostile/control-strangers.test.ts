@@ -9,7 +9,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { RootStore } from '../../control/ca/root-store.ts';
+import { FileRootStore } from '../../control/ca/file-root-store.ts';
 import { FILE_SOURCE_TIMES, FileSource } from '../../control/sources/files.ts';
 import { listFolder } from '../../control/sources/folder-scan.ts';
 import type { ChangeSet } from '../../control/sources/source.ts';
@@ -47,18 +47,21 @@ test('no request target ends the process behind the status port', async (context
   assert.equal(await answerTo(port, '/debug/clients'), 'HTTP/1.1 200');
 });
 
-test('a state folder without its list of roots is an error, not a reason for a new root', (context) => {
+test('a state folder without its list of roots is an error, not a reason for a new root', async (context) => {
   const state = folder(context);
-  const store = new RootStore(state, 'cluster.local');
-  const root = store.create(3_600_000, Date.now(), Date.now());
+  const open = async (): Promise<FileRootStore> => {
+    const store = new FileRootStore(state, 'cluster.local');
+    await store.open();
+    return store;
+  };
+  const store = await open();
+  const root = store.make(3_600_000, Date.now(), Date.now());
+  await store.store([root]);
   renameSync(join(state, 'ca', 'roots.json'), join(state, 'elsewhere.json'));
-  assert.throws(() => new RootStore(state, 'cluster.local'), { code: 'CONFIGURATION' });
+  await assert.rejects(open(), { code: 'CONFIGURATION' });
   renameSync(join(state, 'elsewhere.json'), join(state, 'ca', 'roots.json'));
-  assert.deepEqual(
-    new RootStore(state, 'cluster.local').roots.map(({ id }) => id),
-    [root.id],
-    'its key was not thrown away meanwhile',
-  );
+  const ids = (await open()).roots.map(({ id }) => id);
+  assert.deepEqual(ids, [root.id], 'its key was not thrown away meanwhile');
 });
 
 test('a part of the configuration folder that cannot be read does not look as if its files were gone', (context) => {

@@ -5,6 +5,7 @@ import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CertificateAuthority } from '../../../control/ca/authority.ts';
+import { FileRootStore } from '../../../control/ca/file-root-store.ts';
 import { ROTATION_POLICY, type RotationPolicy } from '../../../control/ca/rotation.ts';
 import { formatSpiffeId } from '../../../core/spiffe.ts';
 import { opensslVerify } from '../../support/certificate-request.ts';
@@ -16,12 +17,15 @@ const ALICE = formatSpiffeId({ trustDomain: 'cluster.local', namespace: 'shop', 
 const ecKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey;
 const rsaKey = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey;
 
-function authority(
+async function authority(
   folder: string,
   now: () => number = () => START_MS,
   policy: RotationPolicy = ROTATION_POLICY,
-): CertificateAuthority {
-  return new CertificateAuthority(folder, 'cluster.local', policy, now);
+): Promise<CertificateAuthority> {
+  const ca = new CertificateAuthority(new FileRootStore(folder, 'cluster.local'), policy, now);
+  await ca.open();
+  await ca.maintain();
+  return ca;
 }
 
 function leafOf(chain: readonly string[]): X509Certificate {
@@ -39,8 +43,8 @@ for (const [name, key] of [
   ['EC', ecKey],
   ['RSA', rsaKey],
 ] as const) {
-  test(`a leaf for an ${name} key is a SPIFFE certificate that OpenSSL accepts for both ends`, (context) => {
-    const ca = authority(temporaryFolder(context));
+  test(`a leaf for an ${name} key is a SPIFFE certificate that OpenSSL accepts for both ends`, async (context) => {
+    const ca = await authority(temporaryFolder(context));
     const issued = ca.issueWorkload(ALICE, key, DAY_MS);
     assert.equal(issued.chain.length, 2, 'leaf, then the roots');
     const leaf = leafOf(issued.chain);
@@ -59,24 +63,25 @@ for (const [name, key] of [
   });
 }
 
-test('serial numbers are 16 random bytes', (context) => {
-  const ca = authority(temporaryFolder(context));
+test('serial numbers are 16 random bytes', async (context) => {
+  const ca = await authority(temporaryFolder(context));
   const serials = new Set(Array.from({ length: 50 }, () => ca.issueWorkload(ALICE, ecKey, DAY_MS).serial));
   assert.equal(serials.size, 50);
   for (const serial of serials) assert.match(serial, /^[4-7][0-9A-F]{31}$/);
 });
 
-test('a leaf never outlives its root', (context) => {
+test('a leaf never outlives its root', async (context) => {
   const policy = { ...ROTATION_POLICY, rootLifetimeMs: DAY_MS, renewalShare: 0 };
-  const issued = authority(temporaryFolder(context), () => START_MS, policy).issueWorkload(ALICE, ecKey, 90 * DAY_MS);
+  const ca = await authority(temporaryFolder(context), () => START_MS, policy);
+  const issued = ca.issueWorkload(ALICE, ecKey, 90 * DAY_MS);
   const [root] = rootsOf(issued.chain[1] ?? '');
   assert.equal(leafOf(issued.chain).validToDate.getTime(), root?.validToDate.getTime());
 });
 
-test('the root is kept over a restart, keys are for the owner alone, the bundle is public', (context) => {
+test('the root is kept over a restart, keys are for the owner alone, the bundle is public', async (context) => {
   const folder = temporaryFolder(context);
-  const first = authority(folder).rootsPem();
-  assert.equal(authority(folder).rootsPem(), first);
+  const first = (await authority(folder)).rootsPem();
+  assert.equal((await authority(folder)).rootsPem(), first);
   assert.equal(readFileSync(join(folder, 'root-cert.pem'), 'utf8'), first);
   const modes = Object.fromEntries(
     readdirSync(join(folder, 'ca')).map((name) => [
@@ -89,12 +94,12 @@ test('the root is kept over a restart, keys are for the owner alone, the bundle 
   assert.equal(mode(join(folder, 'root-cert.pem')), '644');
 });
 
-test('a key that others could read is closed again', (context) => {
+test('a key that others could read is closed again', async (context) => {
   const folder = temporaryFolder(context);
-  authority(folder);
+  await authority(folder);
   const key = join(folder, 'ca', keyFile(folder));
   chmodSync(key, 0o644);
-  authority(folder);
+  await authority(folder);
   assert.equal(mode(key), '600');
 });
 
@@ -112,30 +117,28 @@ const DAMAGE: [name: string, damage: (folder: string) => void][] = [
   ],
 ];
 for (const [name, damage] of DAMAGE) {
-  test(`the CA does not start, and makes no new root, when ${name}`, (context) => {
+  test(`the CA does not start, and makes no new root, when ${name}`, async (context) => {
     const folder = temporaryFolder(context);
-    authority(folder);
+    await authority(folder);
     damage(folder);
     const before = readdirSync(join(folder, 'ca')).sort();
-    assert.throws(
-      () => authority(folder),
-      (thrown: unknown) => {
-        assert.ok(thrown instanceof Error && 'code' in thrown && thrown.code === 'CONFIGURATION');
-        assert.doesNotMatch(thrown.message, /PRIVATE KEY/);
-        return true;
-      },
-    );
+    await assert.rejects(authority(folder), (thrown: unknown) => {
+      assert.ok(thrown instanceof Error && 'code' in thrown && thrown.code === 'CONFIGURATION');
+      assert.doesNotMatch(thrown.message, /PRIVATE KEY/);
+      return true;
+    });
     assert.deepEqual(readdirSync(join(folder, 'ca')).sort(), before);
   });
 }
 
-test('the roots of another trust domain are refused', (context) => {
+test('the roots of another trust domain are refused', async (context) => {
   const folder = temporaryFolder(context);
-  authority(folder);
-  assert.throws(() => new CertificateAuthority(folder, 'other.example', ROTATION_POLICY), { code: 'CONFIGURATION' });
+  await authority(folder);
+  const other = new CertificateAuthority(new FileRootStore(folder, 'other.example'), ROTATION_POLICY);
+  await assert.rejects(other.open(), { code: 'CONFIGURATION', message: /trust domain cluster.local/ });
 });
 
-test('rotation: the new root is in every bundle before it signs, the old one until its leaves are gone', (context) => {
+test('rotation: the new root is in every bundle before it signs, the old one until its leaves are gone', async (context) => {
   const folder = temporaryFolder(context);
   let now = START_MS;
   const policy = {
@@ -144,33 +147,33 @@ test('rotation: the new root is in every bundle before it signs, the old one unt
     distributionMs: 2 * DAY_MS,
     maxLeafLifetimeMs: 30 * DAY_MS,
   };
-  let ca = authority(folder, () => now, policy);
+  let ca = await authority(folder, () => now, policy);
   const old = ca.signingRoot().id;
   const issue = (): { signer: X509Certificate | undefined; roots: X509Certificate[] } => {
     const { chain } = ca.issueWorkload(ALICE, ecKey, DAY_MS);
     const roots = rootsOf(chain.at(-1) ?? '');
     return { signer: roots.find((root) => leafOf(chain).verify(root.publicKey)), roots };
   };
-  assert.equal(ca.maintain(), false, 'a young root is left alone');
+  assert.equal(await ca.maintain(), false, 'a young root is left alone');
 
   now += 801 * DAY_MS;
-  assert.equal(ca.maintain(), true, 'four fifths of its life are over');
+  assert.equal(await ca.maintain(), true, 'four fifths of its life are over');
   assert.equal(issue().roots.length, 2, 'the new root is distributed');
   assert.equal(ca.signingRoot().id, old, 'and does not sign yet');
-  assert.equal(ca.maintain(), false);
+  assert.equal(await ca.maintain(), false);
   assert.equal(readFileSync(join(folder, 'root-cert.pem'), 'utf8'), ca.rootsPem());
 
-  ca = authority(folder, () => now, policy);
+  ca = await authority(folder, () => now, policy);
   assert.equal(ca.signingRoot().id, old, 'a restart changes nothing');
 
   now += 2 * DAY_MS + 1000;
   assert.notEqual(ca.signingRoot().id, old, 'the time of distribution is over');
   const during = issue();
   assert.equal(during.signer?.fingerprint256, during.roots[1]?.fingerprint256);
-  assert.equal(ca.maintain(), false, 'the old root stays: leaves of it live');
+  assert.equal(await ca.maintain(), false, 'the old root stays: leaves of it live');
 
   now += 30 * DAY_MS;
-  assert.equal(ca.maintain(), true, 'every leaf of the old root has expired');
+  assert.equal(await ca.maintain(), true, 'every leaf of the old root has expired');
   assert.equal(issue().roots.length, 1);
   assert.equal(
     readdirSync(join(folder, 'ca')).filter((name) => name.endsWith('.key.pem')).length,
@@ -179,18 +182,18 @@ test('rotation: the new root is in every bundle before it signs, the old one unt
   );
 });
 
-test('an operator can begin a rotation, once at a time', (context) => {
-  const ca = authority(temporaryFolder(context));
-  assert.equal(ca.rotate(), true);
+test('an operator can begin a rotation, once at a time', async (context) => {
+  const ca = await authority(temporaryFolder(context));
+  assert.equal(await ca.rotate(), true);
   assert.equal(rootsOf(ca.rootsPem()).length, 2);
-  assert.equal(ca.rotate(), false);
+  assert.equal(await ca.rotate(), false);
 });
 
-test('peers with either bundle trust each other in the middle of a rotation', (context) => {
+test('peers with either bundle trust each other in the middle of a rotation', async (context) => {
   let now = START_MS;
-  const ca = authority(temporaryFolder(context), () => now, { ...ROTATION_POLICY, distributionMs: 60_000 });
+  const ca = await authority(temporaryFolder(context), () => now, { ...ROTATION_POLICY, distributionMs: 60_000 });
   const before = ca.issueWorkload(ALICE, ecKey, DAY_MS).chain;
-  ca.rotate();
+  await ca.rotate();
   const announced = ca.issueWorkload(ALICE, ecKey, DAY_MS).chain;
   now += 61_000;
   const after = ca.issueWorkload(ALICE, ecKey, DAY_MS).chain;
@@ -202,8 +205,8 @@ test('peers with either bundle trust each other in the middle of a rotation', (c
   assert.notEqual(trusts(before, after), 'leaf: OK', 'that is why a root is distributed before it signs');
 });
 
-test('a server certificate carries its names and addresses', (context) => {
-  const ca = authority(temporaryFolder(context));
+test('a server certificate carries its names and addresses', async (context) => {
+  const ca = await authority(temporaryFolder(context));
   const issued = ca.issueServer(
     [
       { kind: 'dns', value: 'istiod.istio-system.svc' },

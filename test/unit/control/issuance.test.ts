@@ -8,6 +8,7 @@ import { Metadata } from '@grpc/grpc-js';
 import { SignJWT } from 'jose';
 import { bearerToken, type Caller } from '../../../control/authentication.ts';
 import { authorizeIdentity, type NodeAuthorizationRules } from '../../../control/ca/node-authorization.ts';
+import { podFacts } from '../../../control/ca/pod-view.ts';
 import {
   forcedRotationStep,
   nextRotationStep,
@@ -45,6 +46,7 @@ const RULES: NodeAuthorizationRules = {
   trustDomain: 'cluster.local',
   trustedNodeAccounts: new Set(['istio-system/ztunnel']),
   nodeRuns: (node, namespace, account) => store.nodeRuns(node, namespace, account),
+  findPod: (namespace, name) => podFacts(store.find('Pod', namespace, name)),
 };
 
 const agent: Caller = {
@@ -79,8 +81,8 @@ const DECISIONS: [name: string, caller: Caller, requested: string | undefined, e
 ];
 for (const [name, caller, requested, expected] of DECISIONS) {
   test(`identity: ${name}`, () => {
-    if (expected.startsWith('spiffe')) assert.equal(authorizeIdentity(caller, requested, RULES), expected);
-    else assert.throws(() => authorizeIdentity(caller, requested, RULES), { code: expected });
+    const verdict = authorizeIdentity(caller, requested, RULES);
+    assert.equal(verdict.kind === 'granted' ? verdict.identity : verdict.code, expected);
   });
 }
 
