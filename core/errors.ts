@@ -227,6 +227,13 @@ export const ERROR_TABLE = {
   FORBIDDEN: row('peer', false, '-', 'warn', 'The caller may not have this; see the log of the control plane.'),
   BAD_REQUEST: row('peer', false, '-', 'warn', 'The request is not what the service accepts; the message says why.'),
   RATE_LIMITED: row('peer', true, '-', 'warn', 'The caller asks more often than its limit allows.'),
+  KUBERNETES_API: row(
+    'environment',
+    true,
+    '-',
+    'warn',
+    'Check that the API server is reachable and that the service account may do what the message names.',
+  ),
   // Enrolment.
   NOT_ELIGIBLE: row('configuration', false, '-', 'info', 'The pod is not part of the mesh; see the reason.'),
   NETNS: row('environment', true, '-', 'error', 'The network namespace of the pod could not be used.'),
