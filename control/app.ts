@@ -83,14 +83,16 @@ export class ControlPlane {
   }
 
   /** Begins a rotation of the root now, for an operator who has a reason. */
-  rotateRoot(): void {
-    this.#identity.rotateRoot();
+  rotateRoot(): Promise<void> {
+    return this.#identity.rotateRoot();
   }
 
   async #collectMetrics(): Promise<{ contentType: string; text: string }> {
-    const expiresMs = this.#identity.authority.signingRoot().notAfterMs;
-    this.#metrics.rootExpiry.set(Math.floor(expiresMs / 1000));
-    this.#metrics.rootExpirySeconds.set(Math.floor((expiresMs - Date.now()) / 1000));
+    const expiresMs = this.#identity.rootExpiresMs();
+    if (expiresMs !== undefined) {
+      this.#metrics.rootExpiry.set(Math.floor(expiresMs / 1000));
+      this.#metrics.rootExpirySeconds.set(Math.floor((expiresMs - Date.now()) / 1000));
+    }
     for (const type of RESOURCE_TYPES) this.#metrics.resources.set({ type }, this.#discovery.store(type).size);
     const { registry } = this.#metrics;
     return { contentType: registry.contentType, text: await registry.metrics() };

@@ -17,7 +17,7 @@ async function run(): Promise<void> {
     return;
   }
   const control = new ControlPlane(readControlConfig(args, process.env));
-  process.on('SIGUSR2', () => control.rotateRoot());
+  process.on('SIGUSR2', () => void control.rotateRoot());
   const stopped = new Promise<void>((resolve, reject) => {
     let stopping = false;
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
