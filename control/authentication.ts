@@ -13,7 +13,7 @@ import {
   ServerListenerBuilder,
   status,
 } from '@grpc/grpc-js';
-import { AmbitError, toAmbitError } from '../core/errors.ts';
+import { AmbitError, type ErrorCode, toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
 import { RateLimit } from './rate-limit.ts';
 
@@ -39,11 +39,17 @@ export interface PeerConnection {
 }
 
 export interface Authenticator {
-  /** Rejects with AUTHENTICATION; the message is for the log, never for the peer. */
+  /**
+   * Rejects with AUTHENTICATION, or with RATE_LIMITED or KUBERNETES_API where nothing could be decided; the message is
+   * for the log, never for the peer.
+   */
   authenticate(metadata: Metadata, connection?: PeerConnection): Promise<Caller>;
 }
 
-/** Tries each way in its order; the first that accepts decides. The refusal tells what every way had to say. */
+/**
+ * Tries each way in its order; the first that accepts decides. The refusal tells what every way had to say, and that
+ * the caller may try again where one of them could not decide.
+ */
 export class AuthenticatorChain implements Authenticator {
   readonly #ways: readonly Authenticator[];
 
@@ -52,15 +58,17 @@ export class AuthenticatorChain implements Authenticator {
   }
 
   async authenticate(metadata: Metadata, connection?: PeerConnection): Promise<Caller> {
-    const reasons: string[] = [];
+    const refusals: AmbitError[] = [];
     for (const way of this.#ways) {
       try {
         return await way.authenticate(metadata, connection);
       } catch (thrown) {
-        reasons.push(toAmbitError(thrown, 'AUTHENTICATION').message);
+        refusals.push(toAmbitError(thrown, 'AUTHENTICATION'));
       }
     }
-    throw new AmbitError('AUTHENTICATION', reasons.join('; ') || 'no way of authentication is configured');
+    const undecided = refusals.find(({ code }) => code !== 'AUTHENTICATION');
+    const reasons = refusals.map(({ message }) => message).join('; ');
+    throw new AmbitError(undecided?.code ?? 'AUTHENTICATION', reasons || 'no way of authentication is configured');
   }
 }
 
@@ -111,10 +119,10 @@ export class CallAuthentication {
               proceed(metadata);
             },
             (thrown) => {
-              const reason = toAmbitError(thrown, 'AUTHENTICATION').message;
+              const { code, message: reason } = toAmbitError(thrown, 'AUTHENTICATION');
               if (this.#lines.take('')) log.warn({ peer: call.getPeer(), path: method.path, reason }, 'call refused');
               this.#onRefused(method.path);
-              call.sendStatus({ code: status.UNAUTHENTICATED, details: 'authentication failure' });
+              call.sendStatus(statusOf(code));
             },
           );
         });
@@ -133,4 +141,16 @@ export class CallAuthentication {
 /** grpc-js names the client certificate only where the handshake has verified it. */
 function connectionOf(call: ServerInterceptingCallInterface): PeerConnection {
   return { peer: call.getPeer(), certificate: call.getAuthContext().sslPeerCertificate?.raw };
+}
+
+/** What the peer is told: nothing but whether it may try again. */
+function statusOf(error: ErrorCode): { code: status; details: string } {
+  switch (error) {
+    case 'RATE_LIMITED':
+      return { code: status.RESOURCE_EXHAUSTED, details: 'too many calls' };
+    case 'KUBERNETES_API':
+      return { code: status.UNAVAILABLE, details: 'nobody can be authenticated now' };
+    default:
+      return { code: status.UNAUTHENTICATED, details: 'authentication failure' };
+  }
 }

@@ -1,0 +1,145 @@
+/**
+ * Tokens of Kubernetes service accounts, reviewed by the API server.
+ *
+ *   what it says of itself ──> remembered? ──> its signature ──> limits ──> TokenReview ──> remembered
+ *
+ * Whoever forges tokens must not be able to make us flood the API server, or to keep others from being reviewed: most
+ * forgeries end at the token's own words or at its signature (`token-keys.ts`); the rest is limited per peer and in all.
+ * A verdict is remembered under a hash of the token, never longer than the token lives; the same token is asked about
+ * once, however many calls wait for it.
+ */
+import { createHash } from 'node:crypto';
+import type { Metadata } from '@grpc/grpc-js';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import type { KubeClient } from '../../kube/client.ts';
+import { RESOURCES } from '../../kube/resource.ts';
+import { type Authenticator, bearerToken, type Caller, type PeerConnection } from '../authentication.ts';
+import { RateLimit } from '../rate-limit.ts';
+import { findObviousFault, readClaims, type TokenClaims } from './token-claims.ts';
+import type { TokenKeys } from './token-keys.ts';
+import { callerOfReview, tokenReview } from './token-review.ts';
+
+/** See docs/LIMITS.md. */
+export const REVIEW_LIMITS = {
+  /** Verdicts remembered; beyond that the one that was used longest ago is forgotten. */
+  maxRemembered: 20_000,
+  acceptedMs: 60_000,
+  refusedMs: 5_000,
+  /** Reviews under way at once. */
+  maxUnderWay: 100,
+  timeoutMs: 5_000,
+  peer: { burst: 50, perSecond: 5, maxKeys: 10_000 },
+  total: { burst: 1000, perSecond: 100, maxKeys: 1 },
+} as const;
+
+interface Verdict {
+  readonly outcome: Promise<Caller>;
+  /** Infinity while the review is under way. */
+  untilMs: number;
+}
+
+export interface KubernetesTokenOptions {
+  /** A token for any of them is accepted. */
+  readonly audiences: readonly string[];
+  /** The node of a pod, for API servers that do not name it in the review; undefined when the pod is not known. */
+  readonly nodeOfPod?: (namespace: string, name: string, uid: string) => string | undefined;
+  /** Undefined: every token that is not obviously wrong goes to the API server. */
+  readonly keys?: TokenKeys | undefined;
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number;
+}
+
+export class KubernetesTokenAuthenticator implements Authenticator {
+  readonly #client: Pick<KubeClient, 'review'>;
+  readonly #options: KubernetesTokenOptions;
+  readonly #now: () => number;
+  /** In the order of last use. */
+  readonly #verdicts = new Map<string, Verdict>();
+  readonly #peers: RateLimit;
+  readonly #total: RateLimit;
+  #underWay = 0;
+  #reviews = 0;
+
+  constructor(client: Pick<KubeClient, 'review'>, options: KubernetesTokenOptions) {
+    this.#client = client;
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+    this.#peers = new RateLimit(REVIEW_LIMITS.peer, this.#now);
+    this.#total = new RateLimit(REVIEW_LIMITS.total, this.#now);
+  }
+
+  /** Questions that went to the API server so far. */
+  get reviews(): number {
+    return this.#reviews;
+  }
+
+  /** Verdicts in memory. */
+  get remembered(): number {
+    return this.#verdicts.size;
+  }
+
+  /** Rejects with AUTHENTICATION; with RATE_LIMITED or KUBERNETES_API where the caller may be right and try again. */
+  async authenticate(metadata: Metadata, connection?: PeerConnection): Promise<Caller> {
+    const token = bearerToken(metadata);
+    const claims = readClaims(token);
+    const fault = findObviousFault(claims, this.#options.audiences, this.#now());
+    if (fault !== undefined) throw new AmbitError('AUTHENTICATION', `the token is ${fault}`);
+    const caller = await this.#verdict(token, claims, connection?.peer ?? '');
+    if (caller.node !== undefined || caller.pod === undefined) return caller;
+    const node = this.#options.nodeOfPod?.(caller.namespace, caller.pod.name, caller.pod.uid);
+    return { ...caller, node };
+  }
+
+  #verdict(token: string, claims: TokenClaims, peer: string): Promise<Caller> {
+    const key = createHash('sha256').update(token).digest('base64url');
+    const known = this.#verdicts.get(key);
+    this.#verdicts.delete(key);
+    const fresh = known !== undefined && known.untilMs > this.#now();
+    const verdict: Verdict = fresh
+      ? known
+      : { outcome: this.#ask(token, claims, peer), untilMs: Number.POSITIVE_INFINITY };
+    this.#verdicts.set(key, verdict);
+    if (!fresh) void this.#remember(key, verdict, claims.expiresMs);
+    if (this.#verdicts.size > REVIEW_LIMITS.maxRemembered) {
+      const [eldest] = this.#verdicts.keys();
+      if (eldest !== undefined) this.#verdicts.delete(eldest);
+    }
+    return verdict.outcome;
+  }
+
+  async #remember(key: string, verdict: Verdict, expiresMs: number): Promise<void> {
+    try {
+      await verdict.outcome;
+      verdict.untilMs = Math.min(this.#now() + REVIEW_LIMITS.acceptedMs, expiresMs);
+    } catch (thrown) {
+      verdict.untilMs = this.#now() + REVIEW_LIMITS.refusedMs;
+      // That nobody could be asked says nothing about the token.
+      const answered = toAmbitError(thrown, 'AUTHENTICATION').code === 'AUTHENTICATION';
+      if (!answered && this.#verdicts.get(key) === verdict) this.#verdicts.delete(key);
+    }
+  }
+
+  async #ask(token: string, claims: TokenClaims, peer: string): Promise<Caller> {
+    if ((await this.#options.keys?.verify(token, claims.keyId)) === 'forged') {
+      throw new AmbitError('AUTHENTICATION', 'the token is not signed by a key of the API server');
+    }
+    // A peer is known by its address; its port changes with every connection.
+    if (!this.#peers.take(peer.replace(/:[0-9]+$/, ''))) {
+      throw new AmbitError('RATE_LIMITED', 'the peer comes with too many tokens');
+    }
+    if (this.#underWay >= REVIEW_LIMITS.maxUnderWay || !this.#total.take('')) {
+      throw new AmbitError('RATE_LIMITED', 'too many tokens are to be reviewed');
+    }
+    const { audiences } = this.#options;
+    this.#underWay++;
+    this.#reviews++;
+    try {
+      const body = tokenReview(token, audiences);
+      const options = { timeoutMs: REVIEW_LIMITS.timeoutMs };
+      const answer = await this.#client.review(RESOURCES.TokenReview, '', body, options);
+      return callerOfReview(answer, audiences, claims.expiresMs);
+    } finally {
+      this.#underWay--;
+    }
+  }
+}
