@@ -1,114 +1,21 @@
-/**
- * Bundles the agent as it runs in production: `dist/agent-<hash of the content>/main.js` and `worker.js`. Node then neither
- * strips types nor loads half a thousand modules in every thread, which is most of the memory of an idle agent.
- *
- * A folder is never changed once it exists, so a running agent whose worker has died starts the successor from the very
- * code it runs itself. Function names are kept for stack traces; source maps lie beside the bundles and are not loaded.
- * The sources themselves run as well (`agent/main.ts`), only bigger.
- */
-import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { promisify } from 'node:util';
-import type { OutputFile, Plugin } from 'esbuild';
-import { toAmbitError } from '../core/errors.ts';
+/** The agent as it runs in production: `dist/agent-<hash>/main.js` and `worker.js` (see core/bundle.ts). */
+import { join } from 'node:path';
+import { type Bundle, buildBundle, builtProgram, type Program } from '../core/bundle.ts';
 
-const ROOT = join(import.meta.dirname, '..');
-const OUTPUT = join(ROOT, 'dist');
-const SOURCE = join(ROOT, 'agent', 'main.ts');
-const BUILD_TIMEOUT_MS = 30_000;
-/** With native parts (found from their own folder), or never needed by a client. They stay in node_modules. */
-const NOT_BUNDLED = ['koffi', 'netlink', '@grpc/proto-loader'];
-
-export interface AgentProgram {
-  /** The file to run with Node. */
-  readonly file: string;
-  /** Why it is not a bundle. */
-  readonly unbuilt?: string;
-}
-
-/**
- * The agent of the present sources: a bundle where one can be built, else the sources. Never rejects. The build runs in a
- * process of its own, so that nothing of it outlives the call.
- */
-export async function agentProgram(): Promise<AgentProgram> {
-  try {
-    const { stdout } = await promisify(execFile)(process.execPath, [import.meta.filename], {
-      timeout: BUILD_TIMEOUT_MS,
-    });
-    return { file: stdout.trim() };
-  } catch (thrown) {
-    return { file: SOURCE, unbuilt: toAmbitError(thrown, 'USAGE').message };
-  }
-}
-
-/** Resolves with the path of the `main.js` of the present sources. Builds side by side are safe. */
-export async function buildAgent(output: string = OUTPUT): Promise<string> {
-  const files = await bundleAgent();
-  const hash = createHash('sha256').update(process.version);
-  for (const { path, contents } of files) hash.update(`\n${basename(path)} ${contents.length}\n`).update(contents);
-  const folder = join(output, `agent-${hash.digest('hex').slice(0, 16)}`);
-  if (!existsSync(folder)) await writeFolder(folder, files);
-  return join(folder, 'main.js');
-}
-
-/** All files or none: they are written elsewhere and renamed. Who comes second leaves the first one's. */
-async function writeFolder(folder: string, files: readonly OutputFile[]): Promise<void> {
-  await mkdir(join(folder, '..'), { recursive: true });
-  const draft = await mkdtemp(`${folder}.build-`);
-  try {
-    for (const { path, contents } of files) await writeFile(join(draft, basename(path)), contents);
-    await chmod(draft, 0o755);
-    await rename(draft, folder).catch((error: unknown) => {
-      if (!existsSync(folder)) throw error;
-    });
-  } finally {
-    await rm(draft, { recursive: true, force: true });
-  }
-}
-
-async function bundleAgent(): Promise<readonly OutputFile[]> {
-  const { build } = await import('esbuild');
-  const result = await build({
-    entryPoints: { main: SOURCE, worker: join(ROOT, 'agent', 'dataplane', 'worker.ts') },
-    absWorkingDir: ROOT,
-    outdir: OUTPUT,
-    bundle: true,
-    platform: 'node',
-    target: 'node26',
-    format: 'esm',
-    external: NOT_BUNDLED,
-    minifySyntax: true,
-    minifyWhitespace: true,
-    legalComments: 'none',
-    sourcemap: 'external',
-    sourcesContent: false,
-    plugins: [requiredBuiltins],
-    banner: {
-      js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
-    },
-    write: false,
-    logLevel: 'silent',
-  });
-  return result.outputFiles;
-}
-
-/**
- * Modules of Node are required, not imported: an import of `node:http` reads every export of it, and one of them loads the
- * whole of fetch (6 MB).
- */
-const requiredBuiltins: Plugin = {
-  name: 'required-builtins',
-  setup(build) {
-    build.onResolve({ filter: /^node:/ }, ({ path, kind }) =>
-      kind === 'import-statement' ? { path, namespace: 'builtin' } : undefined,
-    );
-    build.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
-      contents: `module.exports = require(${JSON.stringify(path)})`,
-    }));
-  },
+const SOURCE = join(import.meta.dirname, 'main.ts');
+const AGENT: Bundle = {
+  name: 'agent',
+  entries: { main: SOURCE, worker: join(import.meta.dirname, 'dataplane', 'worker.ts') },
 };
+
+/** The agent of the present sources: a bundle where one can be built, else the sources. Never rejects. */
+export function agentProgram(): Promise<Program> {
+  return builtProgram(import.meta.filename, SOURCE);
+}
+
+/** Resolves with the path of the `main.js` of the present sources, below `output`. */
+export function buildAgent(output?: string): Promise<string> {
+  return buildBundle(AGENT, output);
+}
 
 if (import.meta.main) process.stdout.write(`${await buildAgent()}\n`);
