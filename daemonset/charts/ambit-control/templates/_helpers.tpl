@@ -1,0 +1,52 @@
+{{- define "ambit-control.suffix" -}}
+{{- if .Values.revision }}-{{ .Values.revision }}{{ end -}}
+{{- end -}}
+
+{{- define "ambit-control.name" -}}
+ambit-control{{ include "ambit-control.suffix" . }}
+{{- end -}}
+
+{{- /* Objects of the cluster: two releases in different namespaces must not share them. */ -}}
+{{- define "ambit-control.clusterName" -}}
+{{ include "ambit-control.name" . }}-{{ .Release.Namespace }}
+{{- end -}}
+
+{{- define "ambit-control.service" -}}
+istiod{{ include "ambit-control.suffix" . }}
+{{- end -}}
+
+{{- define "ambit-control.image" -}}
+{{- if contains "/" .Values.image -}}
+{{ .Values.image }}
+{{- else -}}
+{{ .Values.global.hub }}/{{ .Values.image }}:{{ .Values.global.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "ambit-control.rootNamespace" -}}
+{{ .Values.global.istioNamespace | default .Release.Namespace }}
+{{- end -}}
+
+{{- define "ambit-control.agentAccount" -}}
+{{ .Values.trustedZtunnelNamespace | default .Release.Namespace }}/{{ .Values.trustedZtunnelName }}
+{{- end -}}
+
+{{- define "ambit-control.selectorLabels" -}}
+app: istiod
+app.kubernetes.io/name: ambit-control
+app.kubernetes.io/instance: {{ include "ambit-control.name" . }}
+{{- end -}}
+
+{{- define "ambit-control.labels" -}}
+{{ include "ambit-control.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: ambit
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.revision }}
+istio.io/rev: {{ . }}
+{{- end }}
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
