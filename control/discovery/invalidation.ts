@@ -57,6 +57,12 @@ export class Invalidation {
         this.#podsOf(namespace);
         break;
       case 'ServiceAccount':
+      case 'EndpointSlice':
+      case 'Gateway':
+      case 'GatewayClass':
+      case 'ServiceEntry':
+      case 'WorkloadEntry':
+      case 'MeshConfig':
         break;
       default:
         unreachable(object);

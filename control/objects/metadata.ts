@@ -2,6 +2,8 @@
 import {
   boolean,
   type Decoder,
+  integer,
+  isRecord,
   list,
   mapped,
   object,
@@ -11,6 +13,7 @@ import {
   text,
   withDefault,
 } from '../../core/decoder.ts';
+import { EMPTY_MAP, interned, internedMap, internedOwner } from './intern.ts';
 
 export interface ObjectMeta {
   readonly name: string;
@@ -18,7 +21,12 @@ export interface ObjectMeta {
   readonly namespace: string;
   /** Empty where the source gives none (files). */
   readonly uid: string;
+  /** Counts changes of the spec; 0 where the source gives none. */
+  readonly generation: number;
+  /** Of the version in which something that is read here changed last; empty in files. Says nothing about equality. */
+  readonly resourceVersion: string;
   readonly labels: ReadonlyMap<string, string>;
+  /** Those of the mesh (`istio.io`, `ambit.*`): others can be large and nobody reads them. */
   readonly annotations: ReadonlyMap<string, string>;
   /** Milliseconds since the epoch; Infinity where the source gives none, so that such objects count as youngest. */
   readonly createdMs: number;
@@ -45,12 +53,25 @@ const timestamp: Decoder<number> = text('a time like 2026-01-31T12:00:00Z', (val
   return Number.isNaN(ms) ? undefined : ms;
 });
 
+/** Domain of an annotation the mesh reads. */
+const MESH_ANNOTATION = /^([-a-z0-9.]*\.)?(istio\.io|ambit(\.[-a-z0-9.]+)?)\//;
+
+/** Annotations of others are not even looked at: they may be as large as an object may be. */
+const annotations: Decoder<ReadonlyMap<string, string>> = (value, path, report) => {
+  if (!isRecord(value)) return record(string)(value, path, report);
+  const read: Record<string, unknown> = {};
+  for (const [key, entry] of Object.entries(value)) if (MESH_ANNOTATION.test(key)) read[key] = entry;
+  return record(string)(read, path, report);
+};
+
 const shape = {
   name: objectName,
   namespace: optional(namespaceName),
   uid: withDefault(string, ''),
-  labels: withDefault(record(string), new Map<string, string>()),
-  annotations: withDefault(record(string), new Map<string, string>()),
+  generation: withDefault(integer(0, Number.MAX_SAFE_INTEGER), 0),
+  resourceVersion: withDefault(string, ''),
+  labels: withDefault(record(string), EMPTY_MAP),
+  annotations: withDefault(annotations, EMPTY_MAP),
   creationTimestamp: optional(timestamp),
   deletionTimestamp: optional(timestamp),
   ownerReferences: withDefault(
@@ -68,13 +89,15 @@ export function metadata(scope: 'namespaced' | 'cluster'): Decoder<ObjectMeta> {
     const owner = wire.ownerReferences.find((candidate) => candidate.controller === true);
     return {
       name: wire.name,
-      namespace: scope === 'cluster' ? '' : (wire.namespace ?? 'default'),
+      namespace: interned(scope === 'cluster' ? '' : (wire.namespace ?? 'default')),
       uid: wire.uid,
-      labels: wire.labels,
-      annotations: wire.annotations,
+      generation: wire.generation,
+      resourceVersion: wire.resourceVersion,
+      labels: internedMap(wire.labels),
+      annotations: internedMap(wire.annotations),
       createdMs: wire.creationTimestamp ?? Number.POSITIVE_INFINITY,
       deleting: wire.deletionTimestamp !== undefined,
-      owner: owner === undefined ? undefined : { kind: owner.kind, name: owner.name },
+      owner: owner === undefined ? undefined : internedOwner(owner.kind, owner.name),
     };
   });
 }

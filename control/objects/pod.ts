@@ -14,6 +14,7 @@ import {
   withDefault,
 } from '../../core/decoder.ts';
 import { type IpAddress, parseIp } from '../../core/ip.ts';
+import { interned, internedList } from './intern.ts';
 import { metadata, type ObjectMeta, objectName } from './metadata.ts';
 
 export const POD_PHASES = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const;
@@ -89,10 +90,10 @@ export const pod: Decoder<Pod> = mapped(wirePod, ({ metadata: meta, spec, status
   return {
     kind: 'Pod',
     meta,
-    nodeName: spec.nodeName,
-    serviceAccount: spec.serviceAccountName === '' ? 'default' : spec.serviceAccountName,
+    nodeName: interned(spec.nodeName),
+    serviceAccount: interned(spec.serviceAccountName === '' ? 'default' : spec.serviceAccountName),
     hostNetwork: spec.hostNetwork,
-    namedPorts,
+    namedPorts: internedList(namedPorts),
     phase: status.phase ?? (writtenByHand ? 'Running' : 'Pending'),
     ready:
       writtenByHand ||

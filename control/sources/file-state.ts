@@ -6,6 +6,7 @@
  * attributed keeps every object it had; of an object in two files the one in the alphabetically first file counts.
  * What seems to have gone is removed only when the caller says that the file has settled.
  */
+import { sameContent } from '../objects/equality.ts';
 import type { MeshObject, ObjectKey } from '../objects/object.ts';
 import type { ChangeSet, SourceProblem } from './source.ts';
 import { type ParsedText, parseYamlObjects } from './yaml-objects.ts';
@@ -82,8 +83,7 @@ export class FileState {
     const upserted: MeshObject[] = [];
     for (const [key, object] of current) {
       const known = this.#announced.get(key);
-      if (known !== object && (known === undefined || fingerprint(known) !== fingerprint(object)))
-        upserted.push(object);
+      if (known === undefined || !sameContent(known, object)) upserted.push(object);
     }
     const removed = [...this.#announced.keys()].filter((key) => !current.has(key));
     this.#announced = current;
@@ -118,11 +118,4 @@ function withFate(problem: ParsedText['problems'][number], before: ReadonlyMap<O
   if (problem.object === undefined || problem.severity !== 'error') return problem.reason;
   const fate = before.has(problem.object) ? 'its last good version stays in use' : 'it is not used';
   return `${problem.reason} (${fate})`;
-}
-
-/** Decoded objects are plain values and maps; their text stands for their content. */
-function fingerprint(object: MeshObject): string {
-  return JSON.stringify(object, (_key, value: unknown) =>
-    value instanceof Map ? [...value] : value instanceof Uint8Array ? [...value] : value,
-  );
 }
