@@ -16,6 +16,7 @@ import {
   IPV6_TRANSPARENT,
   IPV6_V6ONLY,
   NONBLOCK_CLOEXEC,
+  SO_ACCEPTCONN,
   SO_MARK,
   SO_REUSEADDR,
   SO_REUSEPORT,
@@ -35,7 +36,7 @@ import {
   scratchAddress,
   scratchLength,
 } from './sys/socket-address.ts';
-import { closeFd, setOption } from './sys/socket-options.ts';
+import { closeFd, readOption, setOption } from './sys/socket-options.ts';
 import { enableKeepAlive } from './tcp-keepalive.ts';
 import { TcpSocket } from './tcp-socket.ts';
 
@@ -63,6 +64,8 @@ export interface ListenOptions {
 
 export interface TcpListener {
   readonly address: SocketAddress;
+  /** The listening socket, to be lent to another process (SCM_RIGHTS); it stays this listener's. */
+  readonly descriptor: number;
   /** Stops listening; accepted sockets live on. Idempotent. */
   close(): void;
   /** Leaves new connections in the backlog until `resume`. */
@@ -84,6 +87,11 @@ class Listener implements TcpListener, DescriptorHandler {
     this.address = address;
     this.#onAccept = onAccept;
     loop.register(fd, this, EPOLLIN);
+  }
+
+  get descriptor(): number {
+    this.#requireOpen();
+    return this.#fd;
   }
 
   onEvents(): void {
@@ -115,7 +123,8 @@ class Listener implements TcpListener, DescriptorHandler {
   close(): void {
     if (this.#fd < 0) return;
     this.#exhausted?.cancel();
-    this.#loop.unregister(this.#fd, true);
+    // Another process may hold the same socket: closing our descriptor does not end the watch then (epoll(7)).
+    this.#loop.unregister(this.#fd, false);
     closeFd(this.#fd);
     this.#fd = -1;
   }
@@ -142,6 +151,22 @@ export function listenTcp(loop: EventLoop, options: ListenOptions, onAccept: (so
   const open = () => openListener(options);
   const { fd, address } = options.netns === undefined ? open() : options.netns.run(open);
   return new Listener(loop, fd, address, onAccept);
+}
+
+/**
+ * Goes on with a listening socket that another process opened: connections in its queue are taken as if they had been
+ * made here. Owns the descriptor, also when it throws: `USAGE` for one that does not listen for TCP connections.
+ */
+export function adoptTcpListener(loop: EventLoop, fd: number, onAccept: (socket: TcpSocket) => void): TcpListener {
+  try {
+    if (readOption(fd, SOL_SOCKET, SO_ACCEPTCONN) !== 1) {
+      throw new AmbitError('USAGE', `descriptor ${fd} is no listening socket`);
+    }
+    return new Listener(loop, fd, addressOf(fd), onAccept);
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
 }
 
 interface Listening {
@@ -177,13 +202,18 @@ function listenOn(options: ListenOptions, ip: IpAddress, family: number): Listen
     const length = encodeAddress(ip, options.port, family);
     if (sys.bind(fd, scratchAddress, length) !== 0) throw systemCallError('bind', `${ip} port ${options.port}`);
     if (sys.listen(fd, options.backlog ?? DEFAULT_BACKLOG) !== 0) throw systemCallError('listen', `${ip}`);
-    prepareScratch();
-    if (sys.getsockname(fd, scratchAddress, scratchLength) !== 0) throw systemCallError('getsockname', ip);
-    const address = decodeAddress();
-    if (address === undefined) throw new AmbitError('USAGE', 'the listener has no IP address');
-    return { fd, address };
+    return { fd, address: addressOf(fd) };
   } catch (error) {
     closeFd(fd);
     throw error;
   }
+}
+
+function addressOf(fd: number): SocketAddress {
+  prepareScratch();
+  if (sys.getsockname(fd, scratchAddress, scratchLength) !== 0)
+    throw systemCallError('getsockname', `descriptor ${fd}`);
+  const address = decodeAddress();
+  if (address === undefined) throw new AmbitError('USAGE', 'the listener has no IP address');
+  return address;
 }

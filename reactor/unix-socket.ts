@@ -94,6 +94,11 @@ export function receiveDescriptors(fd: number, maxBytes: number, maxDescriptors:
   });
 }
 
+/** Closes descriptors that were received and are not wanted. */
+export function discardDescriptors(descriptors: readonly number[]): void {
+  for (const descriptor of descriptors) closeFd(descriptor);
+}
+
 function withMessage<T>(
   data: NativeBlock,
   length: number,

@@ -10,6 +10,7 @@ import { HboneServer } from '../../hbone/server.ts';
 import { EventLoop } from '../../reactor/loop.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import { releaseWhenIdle } from '../../reactor/spare-memory.ts';
+import { discardDescriptors } from '../../reactor/unix-socket.ts';
 import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
 import { ConnectionSeats } from './connection-seats.ts';
@@ -189,6 +190,7 @@ class DataplaneWorker {
   #addPod(pod: EnrolledPod, netnsFd: number, inherited: readonly InheritedListener[] = []): void {
     const { pods, state, settings } = this.#context;
     if (this.#draining || this.#lending) {
+      discardDescriptors(inherited.map(({ descriptor }) => descriptor));
       this.#tell({ kind: 'podListening', uid: pod.uid, problem: DRAINING });
       return;
     }
@@ -197,6 +199,7 @@ class DataplaneWorker {
       const netns = NetworkNamespace.openPath(`/proc/self/fd/${netnsFd}`);
       const local = new LocalPod(pod, netns, state, settings);
       try {
+        // The namespace was opened by the main thread already: nothing before this line fails with sockets in hand.
         openListeners(this.#context, local, inherited);
       } catch (error) {
         netns.close();
