@@ -4,6 +4,7 @@
  * Every failure is a KubernetesApiError (`api-error.ts` tells kinds apart). Calls have a time limit, answers a size limit,
  * lists come in pages. The credential is read again when its files change; TLS is always verified.
  */
+import type { Duplex } from 'node:stream';
 import { isNotFound, KubernetesApiError } from './api-error.ts';
 import type { Credential } from './credential.ts';
 import { findInClusterCredential } from './in-cluster.ts';
@@ -96,6 +97,11 @@ export class KubeClient {
   async get(resource: Resource, namespace: string, name: string, options: CallOptions = {}): Promise<KubeObject> {
     const path = objectPath(resource, namespace, name);
     return requireObject(`GET ${path}`, await this.request({ method: 'GET', path, ...limitsOf(options) }));
+  }
+
+  /** A WebSocket of `protocol` instead of an answer; the caller owns the socket. See port-forward.ts. */
+  upgrade(call: HttpCall, protocol: string): Promise<{ readonly socket: Duplex; readonly head: Buffer }> {
+    return this.#transport.upgrade(call, protocol);
   }
 
   /** Undefined when there is no such object. */

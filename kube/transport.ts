@@ -6,8 +6,10 @@
  * of the process reaches these connections. Calls and watches use separate pools: a call never waits for a watch. TCP
  * keep-alive finds peers that vanished without a word; a server that is there and silent is found by time limits.
  */
+import { randomBytes } from 'node:crypto';
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
+import type { Duplex } from 'node:stream';
 import { toAmbitError } from '../core/errors.ts';
 import { apiErrorOf, KubernetesApiError } from './api-error.ts';
 import { CallScope } from './call-scope.ts';
@@ -76,6 +78,47 @@ export class Transport {
   async open(call: HttpCall): Promise<IncomingMessage> {
     using scope = new CallScope(call.signal, call.timeoutMs ?? TRANSPORT_LIMITS.callTimeoutMs);
     return await this.#exchange(call, 'watches', scope.signal);
+  }
+
+  /**
+   * Upgrades a connection of its own to a WebSocket of `protocol`. The caller owns the socket; `head` came after the
+   * answer.
+   */
+  async upgrade(call: HttpCall, protocol: string): Promise<{ readonly socket: Duplex; readonly head: Buffer }> {
+    using scope = new CallScope(call.signal, call.timeoutMs ?? TRANSPORT_LIMITS.callTimeoutMs);
+    const { state, watches } = await this.#ready(call);
+    const headers: Record<string, string> = {
+      'user-agent': this.#userAgent,
+      connection: 'Upgrade',
+      upgrade: 'websocket',
+      'sec-websocket-version': '13',
+      'sec-websocket-key': randomBytes(16).toString('base64'),
+      'sec-websocket-protocol': protocol,
+    };
+    if (state.authorization !== undefined) headers.authorization = state.authorization;
+    const request = httpsRequest(this.#url(call), { method: 'GET', agent: watches, headers });
+    return await new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        request.destroy();
+        reject(unreachable(call, String(scope.signal.reason)));
+      };
+      scope.signal.addEventListener('abort', onAbort, { once: true });
+      request.on('error', (thrown) => reject(unreachable(call, describeFailure(thrown), thrown)));
+      request.on('response', (response) => {
+        response.on('error', () => {});
+        refusalOf(call, response, scope.signal).then(reject, reject);
+      });
+      request.on('upgrade', (response, socket, head) => {
+        socket.on('error', () => {});
+        scope.signal.removeEventListener('abort', onAbort);
+        if (response.headers['sec-websocket-protocol'] === protocol) resolve({ socket, head });
+        else {
+          socket.destroy();
+          reject(malformed(call, `the server does not speak ${protocol}`));
+        }
+      });
+      request.end();
+    });
   }
 
   /** Calls that are under way fail. */
