@@ -112,6 +112,10 @@ export function decode(bytes: Uint8Array, maxBytes = MAX_DER_BYTES): Asn1 {
   }
 }
 
+export function isSequence(value: Asn1 | undefined): value is Asn1 {
+  return value?.type === asn1.Type.SEQUENCE && value.tagClass === UNIVERSAL && Array.isArray(value.value);
+}
+
 /** The members of a SEQUENCE. Throws BAD_REQUEST when it is none. */
 export function members(value: Asn1 | undefined): Asn1[] {
   if (value?.type !== asn1.Type.SEQUENCE || value.tagClass !== UNIVERSAL || !Array.isArray(value.value)) {

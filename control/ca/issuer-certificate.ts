@@ -68,7 +68,7 @@ function isSigningKey(key: KeyObject): boolean {
 function readSubject(
   certificate: X509Certificate,
   what: string,
-): { subject: Uint8Array; keyIdentifier: Uint8Array | undefined } {
+): { subject: Buffer; keyIdentifier: Buffer | undefined } {
   try {
     const [toBeSigned] = members(decode(certificate.raw, MAX_CERTIFICATE_BYTES));
     const fields = members(toBeSigned);
@@ -88,6 +88,11 @@ function readSubject(
   } catch (thrown) {
     throw new AmbitError('CONFIGURATION', `${what}: ${toAmbitError(thrown, 'BAD_REQUEST').message}`);
   }
+}
+
+/** DER of the subject. Throws CONFIGURATION. */
+export function subjectOf(certificate: X509Certificate): Buffer {
+  return readSubject(certificate, 'a certificate').subject;
 }
 
 /** Both name the same subject with the same key: what one has signed, the other vouches for. */

@@ -74,6 +74,7 @@ export function readRoot(
     certificatePem,
     issuer,
     chain: [],
+    rootPem: certificatePem,
     notBeforeMs: certificate.x509.validFromDate.getTime(),
     notAfterMs: certificate.x509.validToDate.getTime(),
     rootNotAfterMs: certificate.x509.validToDate.getTime(),

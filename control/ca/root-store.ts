@@ -14,7 +14,9 @@ export interface Signer extends RootLifetime {
   readonly issuer: Issuer;
   /** PEM of every certificate between a leaf and the roots, this signer's first; empty when the signer is a root. */
   readonly chain: readonly string[];
-  /** When the root at the end of the chain expires, milliseconds since the epoch; `notAfterMs` is never later. */
+  /** The root at the end of the chain, PEM; the signer itself where it is one. */
+  readonly rootPem: string;
+  /** When that root expires, milliseconds since the epoch; `notAfterMs` is never later. */
   readonly rootNotAfterMs: number;
 }
 
