@@ -1,7 +1,5 @@
 /** The certificate authority: whom it trusts, how long its certificates live, how often they may be asked for. */
-import { commaSeparated, duration, integer, row } from './setting.ts';
-
-const ACCOUNT = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+import { ACCOUNT, commaSeparated, duration, integer, row } from './setting.ts';
 
 export const IDENTITY_SETTINGS = {
   trustedNodeAccounts: row({

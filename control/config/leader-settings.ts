@@ -1,5 +1,5 @@
 /** What the elected replica writes to the cluster besides statuses. */
-import { boolean, commaSeparated, duration, name, row } from './setting.ts';
+import { ACCOUNT, boolean, commaSeparated, duration, name, row } from './setting.ts';
 
 const TAINT = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9._]{0,61}[A-Za-z0-9])?$/;
 
@@ -18,6 +18,13 @@ export const LEADER_SETTINGS = {
     default: '6s',
     documentation: 'How long after its last sign of life the writer is taken for dead.',
     chart: 'leaderElection.leaseDuration',
+  }),
+  agentAccounts: row({
+    flag: 'agent-accounts',
+    env: 'AMBIT_AGENT_ACCOUNTS',
+    parse: commaSeparated(ACCOUNT, 'accounts <namespace>/<service account>, separated by commas'),
+    default: 'istio-system/ambit-agent',
+    documentation: 'Accounts of agents that guard a node: one of their pods being ready takes the taint off its node.',
   }),
   untaintNodes: row({
     flag: 'untaint-nodes',

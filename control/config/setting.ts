@@ -54,6 +54,9 @@ export function boolean(text: string): Parsed<boolean> {
   return bad('true or false');
 }
 
+/** `<namespace>/<service account>`. */
+export const ACCOUNT = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+
 /** `ip:port`; port 0 lets the kernel choose. */
 export function listenAddress(text: string): Parsed<SocketAddress> {
   const expected = 'ip:port';
