@@ -1,0 +1,82 @@
+/**
+ * The plugin on this node, as the agent starts and stops it: folders found, kept installed while the agent lives, and at the
+ * end either left for the successor or taken away.
+ */
+import { join } from 'node:path';
+import { PLUGIN_TYPE, type PluginEntry } from '../../core/enrolment/plugin-entry.ts';
+import { toAmbitError } from '../../core/errors.ts';
+import { logger } from '../../core/log.ts';
+import { type CniFolders, findCniFolders } from './cni-folders.ts';
+import { uninstallPlugin } from './installer.ts';
+import { InstallationKeeper, type KeeperStatus } from './keeper.ts';
+
+const log = logger('install');
+
+export interface InstallationOptions {
+  /** Where the node's file system is visible to this process; `/` on the node itself. */
+  readonly hostRoot: string;
+  /** As the node names them; undefined: found out. */
+  readonly binaryFolder: string | undefined;
+  readonly configFolder: string | undefined;
+  /** The built plugin. */
+  readonly executable: string;
+  readonly entry: PluginEntry;
+}
+
+export class Installation {
+  readonly folders: CniFolders;
+  readonly #visible: { readonly binaryFolder: string; readonly configFolder: string };
+  readonly #keeper: InstallationKeeper;
+
+  private constructor(folders: CniFolders, options: InstallationOptions) {
+    this.folders = folders;
+    this.#visible = {
+      binaryFolder: join(options.hostRoot, folders.binaryFolder),
+      configFolder: join(options.hostRoot, folders.configFolder),
+    };
+    this.#keeper = new InstallationKeeper({
+      ...this.#visible,
+      executable: options.executable,
+      entry: options.entry,
+    });
+  }
+
+  /** Call it when the agent can serve the plugin: an installed plugin without an agent holds pods up. */
+  static async start(options: InstallationOptions): Promise<Installation> {
+    const found = await findCniFolders(options.hostRoot);
+    const folders: CniFolders = {
+      ...found,
+      binaryFolder: options.binaryFolder ?? found.binaryFolder,
+      configFolder: options.configFolder ?? found.configFolder,
+      foundBy: options.binaryFolder !== undefined && options.configFolder !== undefined ? 'settings' : found.foundBy,
+    };
+    log.info({ ...folders, hostRoot: options.hostRoot }, 'the folders of the container runtime');
+    const installation = new Installation(folders, options);
+    await installation.#keeper.start();
+    return installation;
+  }
+
+  status(): KeeperStatus {
+    return this.#keeper.status();
+  }
+
+  get counts(): InstallationKeeper['counts'] {
+    return this.#keeper.counts;
+  }
+
+  /** Leaves everything in place: new pods wait for the next agent. */
+  async leave(): Promise<void> {
+    await this.#keeper.close();
+  }
+
+  /** Takes configuration and program away: from now on pods start without the mesh. Never rejects. */
+  async remove(): Promise<void> {
+    await this.#keeper.close();
+    try {
+      await uninstallPlugin(this.#visible);
+      log.info({ ...this.#visible, plugin: PLUGIN_TYPE }, 'the plugin was removed from the node');
+    } catch (thrown) {
+      log.error({ reason: toAmbitError(thrown, 'CONFIGURATION').message }, 'the plugin could not be removed');
+    }
+  }
+}
