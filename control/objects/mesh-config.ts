@@ -4,17 +4,7 @@
  * stay in force while the text cannot be read.
  */
 import { parse } from 'yaml';
-import {
-  type Decoder,
-  decode,
-  list,
-  mapped,
-  object,
-  oneOf,
-  optional,
-  string,
-  withDefault,
-} from '../../core/decoder.ts';
+import { type Decoder, list, mapped, object, oneOf, optional, string, withDefault } from '../../core/decoder.ts';
 import { toAmbitError } from '../../core/errors.ts';
 import { type LabelSelector, labelSelector } from './label-selector.ts';
 import { metadata, type ObjectMeta } from './metadata.ts';

@@ -79,6 +79,12 @@ export function objectKey(object: MeshObject): ObjectKey {
   return `${object.kind}/${object.meta.namespace}/${object.meta.name}`;
 }
 
+/** The parts of a key; none of them contains a slash. */
+export function parseObjectKey(key: ObjectKey): { kind: string; namespace: string; name: string } {
+  const [kind = '', namespace = '', name = ''] = key.split('/');
+  return { kind, namespace, name };
+}
+
 /** `<namespace>/<name>`. */
 export function namespacedName(object: MeshObject): string {
   return `${object.meta.namespace}/${object.meta.name}`;
