@@ -1,5 +1,5 @@
 /**
- * Writes the reference pages that are tables of the code: docs/ERRORS.md, LIMITS.md, CONFIGURATION.md, METRICS.md. A
+ * Writes the reference pages that are tables of the code: docs/ERRORS.md, LIMITS.md, CONFIGURATION.md, METRICS.md, ANALYSIS.md. A
  * test compares the pages with what this file makes, so that neither can change alone.
  *
  *     node scripts/generate-docs.ts
@@ -16,6 +16,7 @@ import { MAX_LOCAL_CONFIG_BYTES } from '../agent/state/local-config.ts';
 import { CONTROL_SETTINGS, type Setting as ControlSetting } from '../control/config.ts';
 import { CONTROL_LIMITS_TABLE } from '../control/limits.ts';
 import { ControlMetrics } from '../control/metrics.ts';
+import { FINDING_TABLE, type FindingRow } from '../control/validation/codes.ts';
 import { MAX_WIRE_BYTES } from '../core/enrolment/cni-wire.ts';
 import { ERROR_TABLE, type ErrorRow } from '../core/errors.ts';
 import {
@@ -36,6 +37,7 @@ export async function generatePages(): Promise<ReadonlyMap<string, string>> {
     ['docs/LIMITS.md', limitsPage()],
     ['docs/CONFIGURATION.md', configurationPage()],
     ['docs/METRICS.md', await metricsPage()],
+    ['docs/ANALYSIS.md', analysisPage()],
   ]);
 }
 
@@ -55,6 +57,26 @@ function errorsPage(): string {
       '*Fault*: who has to change something. *Retry*: the same action may succeed later by itself. *Status*: what a tunnel peer is ' +
       "answered. *Flag*: `response_flags` of Istio's metrics.",
     table(['code', 'fault', 'retry', 'status', 'flag', 'level', 'what to do'], rows),
+  );
+}
+
+function analysisPage(): string {
+  const rows = Object.entries<FindingRow>(FINDING_TABLE)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, { severity, title, effect, fix, refused }]) => [
+      key,
+      severity,
+      refused ? 'refused' : severity === 'info' ? '' : 'warning',
+      title,
+      effect,
+      fix,
+    ]);
+  return page(
+    'Findings of ambit analyze and of the webhook',
+    '`ambit analyze` says them about files or a cluster; it ends with 2 after an error, with 1 after a warning, else with 0. ' +
+      '*Webhook*: what `kubectl apply` answers for AuthorizationPolicy, PeerAuthentication, ServiceEntry and WorkloadEntry. ' +
+      'A refused object never reaches the cluster; a warning is printed beside the success. Codes are stable.',
+    table(['code', 'severity', 'webhook', 'finding', 'what happens at run time', 'how to correct it'], rows),
   );
 }
 

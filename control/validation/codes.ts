@@ -13,15 +13,23 @@ export interface FindingRow {
   readonly effect: string;
   /** How to correct it; a sentence. */
   readonly fix: string;
+  /**
+   * True: the webhook refuses an object with such an error. False where the answer lies in other objects, which may come
+   * a moment later: there it warns.
+   */
+  readonly refused: boolean;
 }
 
 function row(severity: Severity, title: string, effect: string, fix: string): FindingRow {
-  return { severity, title, effect, fix };
+  return { severity, title, effect, fix, refused: false };
+}
+
+function refusedRow(title: string, effect: string, fix: string): FindingRow {
+  return { severity: 'error', title, effect, fix, refused: true };
 }
 
 export const FINDING_TABLE = {
-  AMB0101: row(
-    'error',
+  AMB0101: refusedRow(
     'an object cannot be read',
     'its last good version stays in use; a policy that never had one denies everything it could be for',
     'Correct the field.',
@@ -38,33 +46,29 @@ export const FINDING_TABLE = {
     'no client can prove this identity, so the value never matches',
     'Correct the name or create the service account.',
   ),
-  AMB0104: row(
-    'error',
+  AMB0104: refusedRow(
     'a principal is of another trust domain',
     'no client of this mesh can prove this identity, so the value never matches',
     'Write the trust domain of the mesh, or * in its place; serviceAccounts need no trust domain at all.',
   ),
-  AMB0105: row('error', 'a rule can never match', 'the rule does nothing', 'Remove the contradiction or the rule.'),
+  AMB0105: refusedRow('a rule can never match', 'the rule does nothing', 'Remove the contradiction or the rule.'),
   AMB0106: row(
     'error',
     'an ALLOW is denied by a DENY in full',
     'what the rule allows is denied all the same: DENY policies are judged first',
     'Narrow the DENY policy or remove the ALLOW rule.',
   ),
-  AMB0107: row(
-    'error',
+  AMB0107: refusedRow(
     'an ALLOW rule with L7 attributes has no waypoint to check it',
     'at L4 this ALLOW rule would allow nothing',
     'Bind the policy to a waypoint with targetRefs, or write the rule with ports, identities and addresses.',
   ),
-  AMB0108: row(
-    'error',
+  AMB0108: refusedRow(
     'a DENY rule with L7 attributes has no waypoint to check it',
     'at L4 it would deny regardless of them, which is more than is written',
     'Bind the policy to a waypoint with targetRefs, or write the rule with ports, identities and addresses.',
   ),
-  AMB0109: row(
-    'error',
+  AMB0109: refusedRow(
     'no enforcement point honours the action',
     'nothing of the policy would be in force',
     'Use ALLOW or DENY, or bind the policy to a waypoint with targetRefs.',
@@ -139,7 +143,7 @@ export const FINDING_TABLE = {
     'warning',
     'sidecar injection and ambient mode are both asked for',
     'pods that get a sidecar are not enrolled; which of the two happens depends on who comes first',
-    'Remove one of the labels: istio-injection / sidecar.istio.io/inject / istio.io/rev, or istio.io/dataplane-mode.',
+    'Remove one of the labels: istio-injection or sidecar.istio.io/inject, or istio.io/dataplane-mode.',
   ),
   AMB0205: row(
     'warning',
@@ -165,8 +169,7 @@ export const FINDING_TABLE = {
     'it selects nothing',
     'Move it to the namespace of the workloads.',
   ),
-  AMB0302: row(
-    'error',
+  AMB0302: refusedRow(
     'portLevelMtls stands without a selector',
     'the object is refused; no port gets a mode of its own',
     'Add selector.matchLabels for the workloads that the ports belong to.',
@@ -242,6 +245,12 @@ export const FINDING_TABLE = {
     'a WorkloadEntry leads nowhere',
     'no service selects it or its address cannot be used: nobody reaches it',
     'Give it an address and the labels that a ServiceEntry or Service selects.',
+  ),
+  AMB0410: row(
+    'warning',
+    'a canary waypoint is not used',
+    'every connection goes through the first waypoint',
+    'Correct the labels istio.io/use-waypoint-canary and -canary-namespace or the annotation with its weight.',
   ),
   AMB0409: row(
     'warning',

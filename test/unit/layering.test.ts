@@ -37,7 +37,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Folders whose code decides and does nothing else. */
-const PURE_FOLDERS: readonly string[] = ['agent/route/', 'control/policy/', 'control/discovery/'];
+const PURE_FOLDERS: readonly string[] = [
+  'agent/route/',
+  'control/policy/',
+  'control/discovery/',
+  'control/validation/',
+];
 /** Modules of Node that neither read the world nor write to it. */
 const PURE_MODULES: ReadonlySet<string> = new Set(['node:crypto', 'node:util', 'node:assert']);
 /** What pure code must not name: clocks, timers, chance, output, the process. Any of them comes in as an argument. */

@@ -1,0 +1,59 @@
+/** AMB0107, AMB0108, AMB0109: what only an L7 proxy could enforce, in a policy that no L7 proxy sees. */
+import type { AuthorizationPolicy } from '../../objects/authorization-policy.ts';
+import { type Finding, finding } from '../finding.ts';
+import type { AnalysisView, Workload } from '../view.ts';
+import { keyOf } from './keys.ts';
+
+export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Iterable<Finding> {
+  if (policy.targets.length > 0 || policy.standsInFor !== undefined || isForOthersOnly(policy, view)) return;
+  const object = keyOf(policy);
+  const trial = policy.dryRun ? ({ severity: 'warning' } as const) : {};
+  if (policy.action === 'AUDIT' || policy.action === 'CUSTOM') {
+    const message = `is ${policy.action}, which agents do not enforce`;
+    yield finding('AMB0109', { object, field: 'action' }, message, trial);
+    return;
+  }
+  const subject = describeSubject(policy, view);
+  for (const rule of policy.rules) {
+    for (const { l7, field } of rule.clauses.flat()) {
+      if (l7.length === 0) continue;
+      const [first] = l7;
+      const at = {
+        object,
+        field: field.startsWith('when') || first?.includes('.') ? field : `${field}.${l7.join(', ')}`,
+      };
+      const message = `needs an L7 proxy, but ${subject} has none that sees this policy`;
+      yield policy.action === 'DENY'
+        ? finding('AMB0108', at, message, trial)
+        : finding('AMB0107', at, message, { ...trial, effect: effectOnAllow(policy) });
+      break;
+    }
+  }
+}
+
+/** Pods of gateways and of sidecar meshes: their own proxies, not agents, take the policy. */
+function isForOthersOnly(policy: AuthorizationPolicy, view: AnalysisView): boolean {
+  let any = false;
+  for (const workload of view.workloadsOf(policy)) {
+    if (view.isEnrolled(workload)) return false;
+    any = true;
+  }
+  return any;
+}
+
+function effectOnAllow({ rules }: AuthorizationPolicy): string {
+  const usable = rules.filter(({ clauses }) => clauses.flat().every(({ l7 }) => l7.length === 0)).length;
+  return usable === 0 ? 'at L4 this ALLOW would deny everything' : 'at L4 this rule would allow nothing';
+}
+
+/** The service a user thinks of, else whom the policy is for. */
+function describeSubject(policy: AuthorizationPolicy, view: AnalysisView): string {
+  const { namespace } = policy.meta;
+  if (policy.selector === undefined) {
+    return namespace === view.settings.rootNamespace ? 'the mesh' : `namespace ${namespace}`;
+  }
+  const first: Workload | undefined = view.workloadsOf(policy)[Symbol.iterator]().next().value;
+  if (first === undefined) return [...policy.selector].map(([key, value]) => `${key}=${value}`).join(',');
+  for (const { meta } of view.servicesOf(first)) return `${meta.namespace}/${meta.name}`;
+  return first.owner.split('/').slice(1).join('/');
+}
