@@ -3,8 +3,7 @@ import { MAX_CERTIFICATE_MESSAGE_BYTES, MAX_DISCOVERY_REQUEST_BYTES } from '../c
 import { MAX_DER_BYTES } from './ca/der.ts';
 import { MAX_FILE_BYTES } from './sources/folder-scan.ts';
 import { STATUS_LIMITS } from './status-server.ts';
-import { DISCOVERY_LIMITS } from './xds/discovery-service.ts';
-import { SUBSCRIPTION_LIMITS } from './xds/subscription.ts';
+import { DISCOVERY_LIMIT_ROWS } from './xds/limit-rows.ts';
 
 export interface ControlLimitRow {
   readonly name: string;
@@ -34,42 +33,7 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     meaning: 'silence on the status port, between requests or while an answer is sent',
     atTheLimit: 'closed',
   },
-  {
-    name: 'maxStreams',
-    value: `${DISCOVERY_LIMITS.maxStreams} streams`,
-    meaning: 'discovery streams of all clients',
-    atTheLimit: 'RESOURCE_EXHAUSTED',
-  },
-  {
-    name: 'maxStreamsPerCaller',
-    value: `${DISCOVERY_LIMITS.maxStreamsPerCaller} streams`,
-    meaning: 'discovery streams of one node, or of one account without a node',
-    atTheLimit: 'RESOURCE_EXHAUSTED',
-  },
-  {
-    name: 'answerTimeoutMs',
-    value: `${DISCOVERY_LIMITS.answerTimeoutMs / 1000}s`,
-    meaning: 'time a client has to answer a response',
-    atTheLimit: 'the stream ends; the client resumes with its versions',
-  },
-  {
-    name: 'requests',
-    value: `${DISCOVERY_LIMITS.requestBurst} requests, then ${DISCOVERY_LIMITS.requestsPerSecond}/s`,
-    meaning: 'requests and answers on one discovery stream',
-    atTheLimit: 'the stream ends with RESOURCE_EXHAUSTED',
-  },
-  {
-    name: 'maxNames',
-    value: `${SUBSCRIPTION_LIMITS.maxNames} names`,
-    meaning: 'resources one client may ask for by name',
-    atTheLimit: 'the stream ends with RESOURCE_EXHAUSTED',
-  },
-  {
-    name: 'responseBytes',
-    value: bytes(SUBSCRIPTION_LIMITS.responseBytes),
-    meaning: 'resources in one discovery response; one response per type waits for its answer',
-    atTheLimit: 'the rest follows in further responses',
-  },
+  ...DISCOVERY_LIMIT_ROWS,
   {
     name: 'MAX_DISCOVERY_REQUEST_BYTES',
     value: bytes(MAX_DISCOVERY_REQUEST_BYTES),

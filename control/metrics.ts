@@ -39,6 +39,12 @@ export class ControlMetrics {
   readonly sentResources = this.#labelled('ambit_control_xds_resources_sent', 'Resources sent, removals included.', [
     'type',
   ]);
+  readonly sentBytes = this.#labelled('ambit_control_xds_bytes_sent', 'Bytes of responses sent.', ['type']);
+  readonly xdsRefusals = this.#labelled(
+    'ambit_control_xds_refusals',
+    'Streams that were refused or ended because of a limit, a time or a stop.',
+    ['reason'],
+  );
   readonly resources = new Gauge({
     name: 'ambit_control_resources',
     help: 'Resources served.',

@@ -1,10 +1,5 @@
 /** The gRPC port: discovery and certificates over TLS, every call authenticated before a byte of it is read. */
-import { Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
-import {
-  AggregatedDiscoveryService,
-  type DeltaDiscoveryRequest,
-  type DeltaDiscoveryResponse,
-} from '../api/gen/envoy/service/discovery/v3/discovery_pb.js';
+import { Server, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import {
   type IstioCertificateRequest,
   type IstioCertificateResponse,
@@ -15,6 +10,7 @@ import { MAX_CERTIFICATE_MESSAGE_BYTES, methodDefinition, SERVER_CHANNEL_OPTIONS
 import { formatSocketAddress, type SocketAddress } from '../core/ip.ts';
 import type { Identity } from './identity.ts';
 import type { Part } from './part.ts';
+import { addDiscovery } from './xds/discovery-method.ts';
 import type { DiscoveryService } from './xds/discovery-service.ts';
 
 export interface RpcServerTimes {
@@ -85,13 +81,6 @@ export class RpcServer implements Part {
         },
       },
     );
-    const { deltaAggregatedResources } = AggregatedDiscoveryService.method;
-    this.#server.addService(
-      { deltaAggregatedResources: methodDefinition(deltaAggregatedResources) },
-      {
-        deltaAggregatedResources: (call: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) =>
-          this.#discovery.serve(call, authentication.callerOf(call.metadata)),
-      },
-    );
+    addDiscovery(this.#server, this.#discovery, (call) => authentication.callerOf(call.metadata));
   }
 }

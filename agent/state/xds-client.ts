@@ -19,6 +19,7 @@ import {
   type DeltaDiscoveryResponse,
 } from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
 import { Backoff } from '../../core/backoff.ts';
+import { moreFollows } from '../../core/control-plane-identifier.ts';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { openBidiStream } from '../../core/grpc.ts';
 import { logger } from '../../core/log.ts';
@@ -69,7 +70,7 @@ const NO_CONNECTION: ReadonlySet<number> = new Set([status.UNAVAILABLE, status.D
 const log = logger('xds');
 
 export class XdsClient {
-  /** Resolves when the first response of every type has been applied, whether or not parts of it were refused. */
+  /** Resolves when the first answer of every type, all its parts, has been applied, whether or not some was refused. */
   readonly synced: Promise<void>;
   readonly #options: XdsClientOptions & typeof DEFAULTS;
   readonly #feed: ResourceFeed;
@@ -179,6 +180,8 @@ export class XdsClient {
       responseNonce: nonce,
       ...(errors.length === 0 ? {} : { errorDetail: { message: describe(errors) } }),
     });
+    // A large answer comes in parts: with the last one everything is here.
+    if (moreFollows(response.controlPlane?.identifier ?? '')) return;
     this.#unsynced.delete(typeUrl);
     if (typeUrl === AUTHORIZATION_TYPE) this.#feed.policiesArrived();
     if (this.#unsynced.size === 0) this.#onSynced();

@@ -1,71 +1,103 @@
 /**
  * The delta xDS service: the streams of all authenticated clients over the resource stores.
  *
- * It owns admission (number of streams), the log positions that keep the stores small, and the end of streams.
- * What happens inside one stream is in `discovery-stream.ts`.
+ * It owns admission, the turns in which streams work, the clock that ends those that do not answer, and the end of all
+ * of them. `publish` only takes changes over; they are sent in turns, so that neither a large change nor a large client
+ * delays anything else in the process. What happens inside one stream is in `discovery-stream.ts`.
  */
-import type { EventEmitter } from 'node:events';
 import { status } from '@grpc/grpc-js';
-import type { DeltaDiscoveryResponse } from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
 import { AmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { Caller } from '../authentication.ts';
-import { RESOURCE_TYPES, type ResourceType, type ResourceUpdate } from '../discovery/resource.ts';
+import { RESOURCE_TYPES, type Resource, type ResourceType, type ResourceUpdate } from '../discovery/resource.ts';
+import { visible } from '../discovery/visibility.ts';
 import type { ControlMetrics } from '../metrics.ts';
-import { type ClientState, DiscoveryStream } from './discovery-stream.ts';
+import { RateLimit } from '../rate-limit.ts';
+import type { ClientState } from './client-state.ts';
+import { DISCOVERY_LIMITS, type DiscoveryLimits, type RefusalReason } from './discovery-limits.ts';
+import { type DiscoveryCall, DiscoveryStream, type StreamContext } from './discovery-stream.ts';
+import { OpeningGate } from './opening-gate.ts';
 import { ResourceStore } from './resource-store.ts';
+import { ResponseCache } from './response-cache.ts';
+import { SERVED_TYPES } from './served-types.ts';
+import { Turns } from './turns.ts';
 
-/** What is used of a `ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>`. */
-export interface DiscoveryCall extends EventEmitter {
-  write(response: DeltaDiscoveryResponse): boolean;
-  end(): void;
-  resume(): unknown;
-  getPeer(): string;
+export interface DiscoveryOptions {
+  readonly limits?: Partial<DiscoveryLimits>;
+  /** Name of this process among its replicas, told to clients. */
+  readonly replica?: string;
+  /** What a caller may see; undefined: everything. */
+  readonly view?: (caller: Caller) => ((resource: Resource) => boolean) | undefined;
+  /** Closes the connection of a client that does not read what it was sent: nothing else gives its memory back. */
+  readonly disconnect?: (peer: string) => void;
 }
 
-export interface DiscoveryLimits {
-  readonly maxStreams: number;
-  /** Streams of one caller (node, or service account without a node). */
-  readonly maxStreamsPerCaller: number;
-  /** A client that leaves a response unanswered this long is disconnected. */
-  readonly answerTimeoutMs: number;
-  /** Requests one stream may send at once, and per second in the long run. */
-  readonly requestBurst: number;
-  readonly requestsPerSecond: number;
-}
-
-export const DISCOVERY_LIMITS: DiscoveryLimits = {
-  maxStreams: 10_000,
-  maxStreamsPerCaller: 8,
-  answerTimeoutMs: 60_000,
-  requestBurst: 1000,
-  requestsPerSecond: 100,
-};
+/** How often the clock is looked at. */
+const SWEEP_MS = 1000;
+/** Removals that are not worth looking through. */
+const TRIM_ABOVE = 1000;
+/** How long a client that was told of its end may take to read that. */
+const DISCONNECT_AFTER_MS = 1000;
+/** After this much silence shared responses are given back. */
+const CACHE_IDLE_MS = 10_000;
 
 const log = logger('xds');
 
 export class DiscoveryService {
   readonly #stores: ReadonlyMap<ResourceType, ResourceStore>;
+  readonly #caches: ReadonlyMap<string, ResponseCache>;
   readonly #metrics: ControlMetrics;
   readonly #limits: DiscoveryLimits;
+  readonly #disconnect: (peer: string) => void;
+  readonly #context: StreamContext;
   readonly #streams = new Set<DiscoveryStream>();
   readonly #perCaller = new Map<string, number>();
-  #closed = false;
+  readonly #opens: RateLimit;
+  readonly #gate: OpeningGate<DiscoveryStream>;
+  readonly #turns: Turns<DiscoveryStream>;
+  #sweeper: NodeJS.Timeout | undefined;
+  #counter = 0;
+  #untaken = 0;
+  #lastSentMs = 0;
+  #partial = false;
+  #stopping = false;
+  #onEmpty: (() => void) | undefined;
 
-  constructor(metrics: ControlMetrics, limits = DISCOVERY_LIMITS) {
+  constructor(metrics: ControlMetrics, options: DiscoveryOptions = {}) {
     this.#stores = new Map(RESOURCE_TYPES.map((type) => [type, new ResourceStore(type)]));
+    this.#caches = new Map(SERVED_TYPES.map(({ url, stored }) => [url, new ResponseCache(this.store(stored))]));
     this.#metrics = metrics;
-    this.#limits = limits;
+    this.#limits = { ...DISCOVERY_LIMITS, ...options.limits };
+    this.#disconnect = options.disconnect ?? (() => undefined);
+    const { openBurst, opensPerSecond, maxStreams, maxOpening, openingMs, turnMs } = this.#limits;
+    this.#opens = new RateLimit({ burst: openBurst, perSecond: opensPerSecond, maxKeys: maxStreams });
+    this.#gate = new OpeningGate((stream) => stream.open(), { places: maxOpening, holdMs: openingMs });
+    this.#turns = new Turns((stream) => stream.step(), { budgetMs: turnMs });
+    this.#context = {
+      ...{ stores: this.#stores, caches: this.#caches, metrics, limits: this.#limits },
+      replica: options.replica ?? '',
+      view: options.view ?? restrictedView,
+      isPartial: () => this.#partial,
+      wake: (stream) => this.#turns.wake(stream),
+      isFull: () => this.#untaken >= this.#limits.maxUntakenBytes,
+      onUntaken: (bytes) => this.#countUntaken(bytes),
+      onOpened: (stream) => this.#gate.leave(stream),
+      onEnd: (stream, untaken) => this.#ended(stream, untaken),
+    };
   }
 
-  /** Takes updates over and offers them to every stream at once. */
-  publish(updates: readonly ResourceUpdate[]): void {
+  /**
+   * Takes updates over; clients are told in the turns that follow. `complete` false: the change has further parts, until
+   * then removals of policies wait, because workloads that name them may still follow.
+   */
+  publish(updates: readonly ResourceUpdate[], complete = true): void {
+    const wasPartial = this.#partial;
+    this.#partial = !complete;
     let changed = false;
-    for (const store of this.#stores.values()) changed = store.publish(updates) || changed;
-    if (!changed) return;
-    this.#metrics.pushes.inc();
-    for (const stream of this.#streams) stream.flush();
-    this.#trim();
+    const nowMs = performance.now();
+    for (const store of this.#stores.values()) changed = store.publish(updates, nowMs) || changed;
+    if (changed) this.#metrics.pushes.inc();
+    if (changed || wasPartial !== this.#partial) this.#wakeAll();
   }
 
   store(type: ResourceType): ResourceStore {
@@ -75,62 +107,147 @@ export class DiscoveryService {
   }
 
   clients(): ClientState[] {
-    return [...this.#streams].map((stream) => stream.state());
+    const nowMs = performance.now();
+    return [...this.#streams].map((stream) => stream.state(nowMs));
   }
 
-  /** Handler of `DeltaAggregatedResources`. `caller` has been authenticated. */
+  /** Streams that have something to do now, and the longest turn so far. */
+  load(): { readonly waiting: number; readonly opening: number; readonly longestTurnMs: number } {
+    return { waiting: this.#turns.waiting, opening: this.#gate.waiting, longestTurnMs: this.#turns.longestMs };
+  }
+
+  /** Handler of `DeltaAggregatedResources` (`discoveryMethod`). `caller` has been authenticated. */
   serve(call: DiscoveryCall, caller: Caller): void {
     call.on('error', () => undefined);
-    if (this.#closed) {
-      refuse(call, status.UNAVAILABLE, 'the control plane is stopping');
-      return;
-    }
-    if (this.#streams.size >= this.#limits.maxStreams) {
-      refuse(call, status.RESOURCE_EXHAUSTED, 'too many streams');
-      return;
-    }
-    this.#open(call, caller);
-  }
-
-  /** Ends every stream; clients reconnect elsewhere or later. */
-  close(): void {
-    this.#closed = true;
-    for (const stream of [...this.#streams]) stream.end(status.UNAVAILABLE, 'the control plane is stopping');
-  }
-
-  #open(call: DiscoveryCall, caller: Caller): void {
     const key = caller.node ?? `${caller.namespace}/${caller.serviceAccount}`;
     const open = this.#perCaller.get(key) ?? 0;
-    if (open >= this.#limits.maxStreamsPerCaller) {
+    if (this.#stopping) {
+      this.#refuse(call, status.UNAVAILABLE, 'stopping', 'the control plane is stopping');
+    } else if (this.#streams.size >= this.#limits.maxStreams) {
+      this.#refuse(call, status.RESOURCE_EXHAUSTED, 'too many streams', 'too many streams');
+    } else if (open >= this.#limits.maxStreamsPerCaller) {
       log.warn({ caller: key, streams: open }, 'stream refused: the caller has too many');
-      refuse(call, status.RESOURCE_EXHAUSTED, 'too many streams of this caller');
-      return;
-    }
-    this.#perCaller.set(key, open + 1);
-    const stream = new DiscoveryStream(call, caller, this.#stores, this.#metrics, this.#limits, () => {
-      this.#streams.delete(stream);
-      const left = (this.#perCaller.get(key) ?? 1) - 1;
-      if (left === 0) this.#perCaller.delete(key);
-      else this.#perCaller.set(key, left);
+      const reason = 'too many streams of the caller';
+      this.#refuse(call, status.RESOURCE_EXHAUSTED, reason, 'too many streams of this caller');
+    } else if (!this.#opens.take(key)) {
+      this.#refuse(call, status.RESOURCE_EXHAUSTED, 'streams opened too often', 'streams are opened too often');
+    } else {
+      this.#perCaller.set(key, open + 1);
+      const stream = new DiscoveryStream(call, caller, ++this.#counter, this.#context);
+      this.#streams.add(stream);
       this.#metrics.connectedClients.set(this.#streams.size);
-    });
-    this.#streams.add(stream);
-    this.#metrics.connectedClients.set(this.#streams.size);
-    stream.start();
+      this.#sweeper ??= setInterval(() => this.sweep(), SWEEP_MS).unref();
+      this.#gate.enter(stream);
+    }
   }
 
-  #trim(): void {
-    for (const store of this.#stores.values()) {
-      let oldest = store.sequence;
-      for (const stream of this.#streams) oldest = Math.min(oldest, stream.synced(store.type));
-      if (store.removals > TRIM_ABOVE) store.trim(oldest);
+  /**
+   * Ends all streams, spread over `overMs` with jitter, so that clients do not arrive at other replicas all at once. New
+   * ones are refused at once. Resolves when all have ended.
+   */
+  drain(overMs: number): Promise<void> {
+    this.#stopping = true;
+    const streams = shuffled([...this.#streams]);
+    const timers = streams.map((stream, index) =>
+      setTimeout(() => endForStop(stream), ((index + Math.random()) / streams.length) * overMs),
+    );
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onEmpty = () => {
+      for (const timer of timers) clearTimeout(timer);
+      resolve();
+    };
+    if (this.#streams.size === 0) this.#onEmpty();
+    return promise;
+  }
+
+  /** Ends every stream now; clients reconnect elsewhere or later. */
+  close(): void {
+    this.#stopping = true;
+    for (const stream of [...this.#streams]) endForStop(stream);
+    this.#turns.close();
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  /** Looks at the clock: called every second while there are streams. */
+  sweep(nowMs = performance.now()): void {
+    this.#gate.expire(nowMs);
+    for (const stream of [...this.#streams]) stream.checkTimes(nowMs);
+    if (this.#untaken >= this.#limits.maxUntakenBytes) this.#disconnectIdlest(nowMs);
+    for (const store of this.#stores.values()) if (store.removals > TRIM_ABOVE) this.#trim(store);
+    if (nowMs - this.#lastSentMs > CACHE_IDLE_MS) for (const cache of this.#caches.values()) cache.clear();
+    if (this.#streams.size > 0) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  #wakeAll(): void {
+    for (const stream of this.#streams) this.#turns.wake(stream);
+  }
+
+  #countUntaken(bytes: number): void {
+    const wasFull = this.#untaken >= this.#limits.maxUntakenBytes;
+    this.#untaken += bytes;
+    if (bytes > 0) this.#lastSentMs = performance.now();
+    if (wasFull && this.#untaken < this.#limits.maxUntakenBytes) this.#wakeAll();
+  }
+
+  /** Memory is full of responses that clients do not take: the one that has taken nothing for longest goes. */
+  #disconnectIdlest(nowMs: number): void {
+    let idlest: DiscoveryStream | undefined;
+    for (const stream of this.#streams) {
+      if (stream.untakenSinceMs() < (idlest?.untakenSinceMs() ?? nowMs - this.#limits.untakenMs)) idlest = stream;
     }
+    idlest?.refuse(status.RESOURCE_EXHAUSTED, 'not read', 'responses were not read');
+  }
+
+  #trim(store: ResourceStore): void {
+    let oldest = store.sequence;
+    for (const stream of this.#streams) oldest = Math.min(oldest, stream.position(store.type));
+    store.trim(oldest);
+    if (store.removals <= this.#limits.maxRemovals) return;
+    for (const stream of [...this.#streams]) {
+      if (stream.position(store.type) > oldest) continue;
+      stream.refuse(status.RESOURCE_EXHAUSTED, 'too far behind', 'too far behind; resume with the versions held');
+    }
+  }
+
+  #ended(stream: DiscoveryStream, untaken: boolean): void {
+    this.#streams.delete(stream);
+    this.#turns.forget(stream);
+    this.#gate.leave(stream);
+    const { caller, peer } = stream;
+    const key = caller.node ?? `${caller.namespace}/${caller.serviceAccount}`;
+    const left = (this.#perCaller.get(key) ?? 1) - 1;
+    if (left === 0) this.#perCaller.delete(key);
+    else this.#perCaller.set(key, left);
+    this.#metrics.connectedClients.set(this.#streams.size);
+    // The end itself waits behind the response that the client does not take.
+    if (untaken) setTimeout(() => this.#disconnect(peer), DISCONNECT_AFTER_MS).unref();
+    if (this.#streams.size === 0) this.#onEmpty?.();
+  }
+
+  #refuse(call: DiscoveryCall, code: status, reason: RefusalReason, details: string): void {
+    this.#metrics.xdsRefusals.inc({ reason });
+    call.emit('error', { code, details });
   }
 }
 
-/** Removals a store may keep before they are looked through. */
-const TRIM_ABOVE = 1000;
+/** Agents that serve a node see everything; whoever else, what its namespace may see. */
+function restrictedView({ namespace, node }: Caller): ((resource: Resource) => boolean) | undefined {
+  if (node !== undefined) return undefined;
+  return (resource) => visible(resource, { namespace, servesNode: false });
+}
 
-function refuse(call: DiscoveryCall, code: status, details: string): void {
-  call.emit('error', { code, details });
+function endForStop(stream: DiscoveryStream): void {
+  stream.refuse(status.UNAVAILABLE, 'stopping', 'the control plane is stopping');
+}
+
+function shuffled<T>(items: T[]): T[] {
+  for (let index = items.length - 1; index > 0; index--) {
+    const other = Math.floor(Math.random() * (index + 1));
+    const [a, b] = [items[index], items[other]];
+    if (a !== undefined && b !== undefined) [items[index], items[other]] = [b, a];
+  }
+  return items;
 }

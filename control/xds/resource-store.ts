@@ -1,32 +1,43 @@
 /**
- * What is served, of one resource type, with the log of its changes.
+ * What is served, of one resource type, as a log in the order of last changes.
  *
- * A subscription remembers only how far it has read the log, never which resources its client holds: a thousand agents
- * that wait for news cost nothing per resource.
+ *   log      [ entry, entry, ... ]  ascending sequence; an entry whose name changed again is superseded and skipped
+ *   entries  name -> its latest entry
  *
- *   resources   name -> { resource, sequence of its last change }
- *   log         [ (sequence, name), ... ] ascending; of the entries of a name only the last one counts
- *
- * The log keeps removals until every open subscription has read them (`trim`), and is rewritten when most of its
- * entries no longer count.
+ * Everything a client has to remember is how far it has read: a new client reads from the beginning and gets every
+ * resource once, a client that is up to date waits at the end. Removals stay in the log until every reader has passed
+ * them (`trim`); superseded entries are swept out when they outnumber the others. Every name has a small number, its
+ * slot, so that a set of names is a bit per name.
  */
+import { ResourceIndex } from '../discovery/lookup.ts';
 import type { Resource, ResourceType, ResourceUpdate } from '../discovery/resource.ts';
 
-interface Entry {
+export interface LogEntry {
+  readonly name: string;
+  /** Undefined: removed. */
   readonly resource: Resource | undefined;
+  /** What a removed resource was; undefined unless it was removed. */
+  readonly removed: Resource | undefined;
   readonly sequence: number;
+  readonly slot: number;
+  /** When it was published, milliseconds of `performance.now`. */
+  readonly atMs: number;
+  /** False when its name has changed again since. */
+  readonly latest: boolean;
 }
 
-const COMPACT_ABOVE = 1024;
+type OwnEntry = { -readonly [K in keyof LogEntry]: LogEntry[K] };
+
+/** Superseded entries that are not worth sweeping. */
+const SWEEP_ABOVE = 1024;
 
 export class ResourceStore {
   readonly type: ResourceType;
-  readonly #entries = new Map<string, Entry>();
-  readonly #aliases = new Map<string, Set<string>>();
-  /** Service name to the names of its endpoints. */
-  readonly #members = new Map<string, Set<string>>();
-  readonly #byNode = new Map<string, Set<string>>();
-  #log: { readonly sequence: number; readonly name: string }[] = [];
+  readonly index = new ResourceIndex();
+  readonly #entries = new Map<string, OwnEntry>();
+  #log: OwnEntry[] = [];
+  readonly #freeSlots: number[] = [];
+  #slots = 0;
   #sequence = 0;
   #live = 0;
 
@@ -34,7 +45,7 @@ export class ResourceStore {
     this.type = type;
   }
 
-  /** Number of the last change; what a subscription that has seen everything remembers. */
+  /** Number of the last change: where a reader is that has seen everything. */
   get sequence(): number {
     return this.#sequence;
   }
@@ -49,21 +60,31 @@ export class ResourceStore {
     return this.#entries.size - this.#live;
   }
 
+  /** Slots are below this number. */
+  get slots(): number {
+    return this.#slots;
+  }
+
   /** Takes updates over; true when anything differs from before. */
-  publish(updates: readonly ResourceUpdate[]): boolean {
+  publish(updates: readonly ResourceUpdate[], nowMs = performance.now()): boolean {
     const before = this.#sequence;
     for (const { type, name, resource } of updates) {
       if (type !== this.type) continue;
-      const current = this.#entries.get(name)?.resource;
+      const entry = this.#entries.get(name);
+      const current = entry?.resource;
       if (current?.version === resource?.version) continue;
-      if (current !== undefined) this.#index(current, false);
-      if (resource !== undefined) this.#index(resource, true);
+      if (current !== undefined) this.index.remove(current);
+      if (resource !== undefined) this.index.add(resource);
       this.#live += (resource === undefined ? 0 : 1) - (current === undefined ? 0 : 1);
-      this.#sequence++;
-      this.#entries.set(name, { resource, sequence: this.#sequence });
-      this.#log.push({ sequence: this.#sequence, name });
+      const removed = resource === undefined ? current : undefined;
+      const slot = entry?.slot ?? this.#freeSlots.pop() ?? this.#slots++;
+      if (entry !== undefined) entry.latest = false;
+      const sequence = ++this.#sequence;
+      const next = { name: resource?.name ?? name, resource, removed, sequence, slot, atMs: nowMs, latest: true };
+      this.#entries.set(next.name, next);
+      this.#log.push(next);
     }
-    if (this.#log.length > COMPACT_ABOVE + 2 * this.#entries.size) this.#compact();
+    if (this.#log.length > SWEEP_ABOVE + 2 * this.#entries.size) this.#sweep();
     return this.#sequence !== before;
   }
 
@@ -71,13 +92,23 @@ export class ResourceStore {
     return this.#entries.get(name)?.resource;
   }
 
+  entry(name: string): LogEntry | undefined {
+    return this.#entries.get(name);
+  }
+
   /** Names of everything that exists. */
   *names(): Iterable<string> {
     for (const [name, { resource }] of this.#entries) if (resource !== undefined) yield name;
   }
 
-  /** Names that changed or vanished after `sequence`, each once. */
-  changedSince(sequence: number): string[] {
+  /** Length of the log, superseded entries included; valid, like every index into it, until the next change. */
+  get length(): number {
+    return this.#log.length;
+  }
+
+  /** Index of the first entry after `sequence`. */
+  indexAfter(sequence: number): number {
+    if (sequence >= this.#sequence) return this.#log.length;
     let low = 0;
     let high = this.#log.length;
     while (low < high) {
@@ -85,55 +116,28 @@ export class ResourceStore {
       if ((this.#log[middle]?.sequence ?? 0) <= sequence) low = middle + 1;
       else high = middle;
     }
-    const names: string[] = [];
-    for (let index = low; index < this.#log.length; index++) {
-      const entry = this.#log[index];
-      if (entry !== undefined && this.#counts(entry)) names.push(entry.name);
-    }
-    return names;
+    return low;
   }
 
-  /** Names of resources that `key` means: the name itself, or those that carry it as an alias. */
-  resolve(key: string): string[] {
-    if (this.find(key) !== undefined) return [key];
-    return [...(this.#aliases.get(key) ?? [])];
+  at(index: number): LogEntry | undefined {
+    return this.#log[index];
   }
 
-  membersOf(service: string): Iterable<string> {
-    return this.#members.get(service) ?? [];
-  }
-
-  onNode(node: string): Iterable<string> {
-    return this.#byNode.get(node) ?? [];
-  }
-
-  /** Forgets removals that every subscription has read: `oldest` is the smallest sequence any of them remembers. */
+  /** Forgets removals that every reader has passed: `oldest` is the smallest sequence any of them remembers. */
   trim(oldest: number): void {
-    for (const [name, { resource, sequence }] of this.#entries) {
-      if (resource === undefined && sequence <= oldest) this.#entries.delete(name);
+    let forgotten = 0;
+    for (const entry of this.#log) {
+      if (entry.sequence > oldest) break;
+      if (entry.resource !== undefined || !entry.latest) continue;
+      this.#entries.delete(entry.name);
+      entry.latest = false;
+      this.#freeSlots.push(entry.slot);
+      forgotten++;
     }
-    this.#compact();
+    if (forgotten > 0) this.#sweep();
   }
 
-  #compact(): void {
-    this.#log = this.#log.filter((entry) => this.#counts(entry));
+  #sweep(): void {
+    this.#log = this.#log.filter((entry) => entry.latest);
   }
-
-  #counts(entry: { readonly sequence: number; readonly name: string }): boolean {
-    return this.#entries.get(entry.name)?.sequence === entry.sequence;
-  }
-
-  #index(resource: Resource, present: boolean): void {
-    for (const alias of resource.aliases) change(this.#aliases, alias, resource.name, present);
-    for (const service of resource.services) change(this.#members, service, resource.name, present);
-    if (resource.node !== '') change(this.#byNode, resource.node, resource.name, present);
-  }
-}
-
-function change(index: Map<string, Set<string>>, key: string, name: string, present: boolean): void {
-  const names = index.get(key) ?? new Set<string>();
-  if (present) names.add(name);
-  else names.delete(name);
-  if (names.size === 0) index.delete(key);
-  else index.set(key, names);
 }

@@ -1,204 +1,180 @@
 /**
- * One client's subscription to one resource type: what to send next. Pure state, no stream.
+ * One client's subscription to one type: what it asked for, which response waits for its answer, and a reader for what to
+ * send next. State without a stream.
  *
- *   request ──> subscribe / resume / acknowledge
- *   backlog     names still to be sent, each once, in order (their content is looked up when a response is made)
- *   outstanding at most one response that waits for its ACK or NACK; news gathers in the log meanwhile
+ *   request     subscribe / resume / unsubscribe / acknowledge / refuse
+ *   step        one bounded piece of work; nothing while a response waits for its answer, news gathers in the log
  *
- * A client that never answers therefore holds one response and nothing else, whatever changes meanwhile.
+ * Modes: a wildcard gets everything, anything else what it asked for by name. A client whose view is restricted gets
+ * what it may see of either.
  */
-import { create } from '@bufbuild/protobuf';
-import {
-  type DeltaDiscoveryRequest,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
-  type Resource as ResourceMessage,
-} from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
 import { AmbitError } from '../../core/errors.ts';
 import type { Resource } from '../discovery/resource.ts';
-import type { ResourceStore } from './resource-store.ts';
+import type { DiscoveryRequest } from './discovery-request.ts';
+import { LogReader } from './log-reader.ts';
+import type { Reader, ReaderContext, Step } from './reader.ts';
+import { ResponseBuilder } from './response.ts';
+import type { ResponseCache } from './response-cache.ts';
+import { TrackedReader } from './tracked-reader.ts';
 
 export interface SubscriptionLimits {
-  /** Names one client may ask for by name. */
+  /** Names one client may ask for by name, of one type. */
   readonly maxNames: number;
-  /** A response is closed when its resources reach this size, bytes. */
-  readonly responseBytes: number;
+  /** Their length together, bytes. */
+  readonly maxNameBytes: number;
 }
 
-export const SUBSCRIPTION_LIMITS: SubscriptionLimits = { maxNames: 100_000, responseBytes: 4 * 1024 * 1024 };
+export const SUBSCRIPTION_LIMITS: SubscriptionLimits = { maxNames: 50_000, maxNameBytes: 4 * 1024 * 1024 };
 
-/** Names, versions and tags around the content of one resource in a response, roughly. */
-const ENVELOPE_BYTES = 128;
+export interface SubscriptionContext extends ReaderContext {
+  readonly cache: ResponseCache;
+  readonly subscriptionLimits: SubscriptionLimits;
+  /** Node of the caller; empty: none. */
+  readonly node: string;
+  /** What the caller may see; undefined: everything. */
+  readonly sees: ((resource: Resource) => boolean) | undefined;
+}
 
 export type Answer =
   | { readonly kind: 'none' }
-  | { readonly kind: 'ack' }
-  | { readonly kind: 'nack'; readonly message: string };
+  | { readonly kind: 'ack'; readonly nonce: string; readonly sequence: number }
+  | { readonly kind: 'nack'; readonly nonce: string; readonly sequence: number; readonly message: string };
+
+const IDLE: Step = { kind: 'idle' };
 
 export class Subscription {
-  readonly #store: ResourceStore;
-  readonly #limits: SubscriptionLimits;
-  readonly #node: string;
-  #wildcard: boolean;
+  readonly #context: SubscriptionContext;
   /** Keys asked for by name: names or aliases. */
   readonly #keys = new Set<string>();
-  readonly #backlog = new Set<string>();
-  /** Everything up to this change of the store is sent or in the backlog. */
-  #synced: number;
-  #nonceCounter = 0;
-  #outstanding: string | undefined;
+  #keyBytes = 0;
+  #wildcard: boolean;
+  #reader: Reader;
+  #outstanding: { readonly nonce: string; readonly sequence: number } | undefined;
   /** The first response is sent even when it is empty: clients wait for it. */
   #greeted = false;
 
-  /** `request` is the first of its type on the stream. `node`: workloads of this node are always included. */
-  constructor(store: ResourceStore, request: DeltaDiscoveryRequest, node: string, limits = SUBSCRIPTION_LIMITS) {
-    this.#store = store;
-    this.#limits = limits;
-    this.#node = node;
-    this.#synced = store.sequence;
-    this.#wildcard = isWildcard(request);
-    this.#addKeys(request.resourceNamesSubscribe);
-    const held = request.initialResourceVersions;
-    for (const name of this.#resume(held)) this.#backlog.add(name);
-    for (const key of this.#keys) {
-      for (const name of this.#expand(key)) if (held[name] === undefined) this.#backlog.add(name);
-    }
+  /** `request` is the first of its type on the stream. @throws AmbitError `XDS` when it asks for too much */
+  constructor(context: SubscriptionContext, request: DiscoveryRequest) {
+    this.#context = context;
+    const names = [...request.subscribed()];
+    const dropped = new Set(request.unsubscribed());
+    this.#wildcard = (names.length === 0 || names.includes('*')) && !dropped.has('*');
+    const keys = this.#addKeys(names);
+    this.#reader = this.#openReader();
+    if (request.holds > 0) this.#reader.resume(request);
+    if (keys.length > 0) this.#reader.ask(keys, false);
   }
 
-  /** Number of the last change this subscription needs from the store's log. */
-  get synced(): number {
-    return this.#synced;
+  get isWildcard(): boolean {
+    return this.#wildcard;
+  }
+
+  get names(): number {
+    return this.#keys.size;
+  }
+
+  /** Number of the last change this subscription does not need from the log any more. */
+  get position(): number {
+    return this.#reader.position;
   }
 
   get isWaiting(): boolean {
     return this.#outstanding !== undefined;
   }
 
-  /** True when nothing is left to send and nothing waits for an answer. */
-  get isIdle(): boolean {
+  get isBusy(): boolean {
+    return this.#reader.isBusy;
+  }
+
+  /** True when nothing is left to send and nothing waits for an answer: the client has everything. */
+  get isSynced(): boolean {
     return !this.isWaiting && !this.hasNews;
   }
 
   get hasNews(): boolean {
-    return !this.#greeted || this.#backlog.size > 0 || this.#synced !== this.#store.sequence;
+    return !this.#greeted || this.#reader.hasNews;
   }
 
-  /** Takes a later request of the same type. Throws XDS when it asks for more names than allowed. */
-  request(request: DeltaDiscoveryRequest): Answer {
-    for (const key of request.resourceNamesUnsubscribe) {
-      if (key === '*') this.#wildcard = false;
-      else if (this.#keys.delete(key) && this.#store.find(key) === undefined) this.#backlog.delete(key);
-    }
-    const added = request.resourceNamesSubscribe.filter((key) => key !== '*');
-    if (request.resourceNamesSubscribe.includes('*') && !this.#wildcard) {
-      this.#wildcard = true;
-      for (const name of this.#store.names()) this.#backlog.add(name);
-    }
-    this.#addKeys(added);
-    // Whatever is subscribed again is sent again: the client may have dropped it.
-    for (const key of added) for (const name of this.#expand(key)) this.#backlog.add(name);
+  behind(): { readonly resources: number; readonly sinceMs: number } {
+    return this.#reader.behind();
+  }
+
+  /** Takes a later request of the same type. @throws AmbitError `XDS` when it asks for too much */
+  request(request: DiscoveryRequest): Answer {
+    if (request.unsubscribes > 0) this.#unsubscribe([...request.unsubscribed()]);
+    if (request.subscribes > 0) this.#subscribe([...request.subscribed()]);
     return this.#answer(request);
   }
 
-  /** The next response, or undefined when there is none or one is outstanding. `holdRemovals`: send no removals now. */
-  next(holdRemovals = false): DeltaDiscoveryResponse | undefined {
-    if (this.isWaiting || !this.hasNews) return undefined;
-    this.#refill();
-    const response = create(DeltaDiscoveryResponseSchema, { typeUrl: this.#store.type });
-    let size = 0;
-    for (const name of this.#backlog) {
-      if (size >= this.#limits.responseBytes) break;
-      const found = this.#store.find(name);
-      if (found === undefined && holdRemovals) continue;
-      this.#backlog.delete(name);
-      if (found === undefined) response.removedResources.push(name);
-      else response.resources.push(asMessage(found, this.#store.type));
-      size += name.length + (found === undefined ? 0 : found.bytes.length + ENVELOPE_BYTES);
+  /** One bounded piece of work. After a response nothing is sent until its answer is in. */
+  step(holdRemovals: boolean): Step {
+    if (this.isWaiting && !this.isBusy) return IDLE;
+    let step = this.#reader.step(holdRemovals);
+    if (step.kind === 'idle' && !this.#greeted) {
+      const { type, replica } = this.#context;
+      const response = new ResponseBuilder(type, replica).finish('first', this.#reader.position, false);
+      step = { kind: 'response', response };
     }
-    if (this.#greeted && response.resources.length === 0 && response.removedResources.length === 0) return undefined;
-    this.#greeted = true;
-    this.#outstanding = `${this.#store.sequence}.${++this.#nonceCounter}`;
-    response.nonce = this.#outstanding;
-    response.systemVersionInfo = String(this.#store.sequence);
-    return response;
+    if (step.kind === 'response') {
+      this.#greeted = true;
+      this.#outstanding = step.response;
+    }
+    return step;
   }
 
-  #answer(request: DeltaDiscoveryRequest): Answer {
+  #openReader(): Reader {
+    const { sees, node, cache } = this.#context;
+    if (this.#wildcard && sees === undefined) return new LogReader(this.#context, cache);
+    const client = { wildcard: this.#wildcard, keys: this.#keys, node, sees: sees ?? (() => true) };
+    return new TrackedReader(this.#context, client);
+  }
+
+  #subscribe(names: readonly string[]): void {
+    if (names.includes('*') && !this.#wildcard) {
+      this.#wildcard = true;
+      this.#reader = this.#openReader();
+    }
+    const keys = this.#addKeys(names);
+    // Whatever is subscribed again is sent again: the client may have dropped it.
+    if (keys.length > 0) this.#reader.ask(keys, true);
+  }
+
+  #unsubscribe(names: readonly string[]): void {
+    const dropped = names.filter((name) => this.#keys.delete(name));
+    for (const name of dropped) this.#keyBytes -= name.length;
+    if (names.includes('*') && this.#wildcard) {
+      // The client forgets everything but what it asks for by name.
+      this.#wildcard = false;
+      this.#reader = this.#openReader();
+      this.#reader.ask([...this.#keys], true);
+    } else if (dropped.length > 0) this.#reader.drop(dropped);
+  }
+
+  #answer(request: DiscoveryRequest): Answer {
     // Answers to anything but the response that is outstanding are stale.
-    if (request.responseNonce === '' || request.responseNonce !== this.#outstanding) return { kind: 'none' };
+    const outstanding = this.#outstanding;
+    if (outstanding === undefined || request.responseNonce !== outstanding.nonce) return { kind: 'none' };
     this.#outstanding = undefined;
-    if (request.errorDetail === undefined) return { kind: 'ack' };
-    return { kind: 'nack', message: request.errorDetail.message.slice(0, 1000) };
+    const { nonce, sequence } = outstanding;
+    if (request.refusal === undefined) return { kind: 'ack', nonce, sequence };
+    return { kind: 'nack', nonce, sequence, message: request.refusal };
   }
 
-  /** Names whose version differs from what the client holds, and what it holds that is gone. */
-  #resume(held: Readonly<Record<string, string>>): string[] {
-    const names: string[] = [];
-    for (const name of Object.keys(held)) if (this.#store.find(name) === undefined) names.push(name);
-    if (this.#wildcard) {
-      for (const name of this.#store.names()) if (held[name] !== this.#store.find(name)?.version) names.push(name);
-    } else {
-      for (const [name, version] of Object.entries(held)) {
-        const current = this.#store.find(name)?.version;
-        if (current !== undefined && current !== version) names.push(name);
-      }
-      for (const name of this.#store.onNode(this.#node)) if (held[name] === undefined) names.push(name);
+  /** The names that are keys: all but `*`. */
+  #addKeys(names: readonly string[]): string[] {
+    const { maxNames, maxNameBytes } = this.#context.subscriptionLimits;
+    const keys = names.filter((name) => name !== '*');
+    for (const key of keys) {
+      if (this.#keys.has(key)) continue;
+      this.#keys.add(key);
+      this.#keyBytes += key.length;
     }
-    return names;
-  }
-
-  #refill(): void {
-    if (this.#synced === this.#store.sequence) return;
-    for (const name of this.#store.changedSince(this.#synced)) if (this.#wants(name)) this.#backlog.add(name);
-    this.#synced = this.#store.sequence;
-  }
-
-  #wants(name: string): boolean {
-    if (this.#wildcard || this.#keys.has(name)) return true;
-    const resource = this.#store.find(name);
-    // A removal of something never sent does no harm.
-    if (resource === undefined) return true;
-    if (this.#node !== '' && resource.node === this.#node) return true;
-    return this.#isAskedFor(resource) || resource.services.some((service) => this.#isServiceAskedFor(service));
-  }
-
-  #isAskedFor(resource: Resource): boolean {
-    return this.#keys.has(resource.name) || resource.aliases.some((alias) => this.#keys.has(alias));
-  }
-
-  #isServiceAskedFor(name: string): boolean {
-    if (this.#keys.has(name)) return true;
-    const service = this.#store.find(name);
-    return service !== undefined && this.#isAskedFor(service);
-  }
-
-  /** A key answers with what it names; a service also with its endpoints; an unknown key with its own removal. */
-  #expand(key: string): string[] {
-    const names = this.#store.resolve(key);
-    if (names.length === 0) return [key];
-    return names.flatMap((name) => [name, ...this.#store.membersOf(name)]);
-  }
-
-  #addKeys(keys: readonly string[]): void {
-    for (const key of keys) if (key !== '*') this.#keys.add(key);
-    if (this.#keys.size > this.#limits.maxNames) {
-      throw new AmbitError('XDS', `a client asked for more than ${this.#limits.maxNames} resources by name`);
+    if (this.#keys.size > maxNames || this.#keyBytes > maxNameBytes) {
+      throw new AmbitError(
+        'XDS',
+        `a client asked for more than ${maxNames} resources, or ${maxNameBytes} bytes, by name`,
+      );
     }
+    return keys;
   }
-}
-
-function asMessage(found: Resource, typeUrl: string): ResourceMessage {
-  return {
-    $typeName: 'envoy.service.discovery.v3.Resource',
-    name: found.name,
-    version: found.version,
-    aliases: [...found.aliases],
-    resource: { $typeName: 'google.protobuf.Any', typeUrl, value: found.bytes },
-  };
-}
-
-/** No names at all, or `*` without its revocation in the same message. */
-function isWildcard(request: DeltaDiscoveryRequest): boolean {
-  const { resourceNamesSubscribe: added, resourceNamesUnsubscribe: dropped } = request;
-  return (added.length === 0 || added.includes('*')) && !dropped.includes('*');
 }

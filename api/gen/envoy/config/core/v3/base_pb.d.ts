@@ -38,3 +38,21 @@ export declare type Node = Message<"envoy.config.core.v3.Node"> & {
  */
 export declare const NodeSchema: GenMessage<Node>;
 
+/**
+ * @generated from message envoy.config.core.v3.ControlPlane
+ */
+export declare type ControlPlane = Message<"envoy.config.core.v3.ControlPlane"> & {
+  /**
+   * For people and for clients of the same make: JSON with the name of the component and of the replica.
+   *
+   * @generated from field: string identifier = 1;
+   */
+  identifier: string;
+};
+
+/**
+ * Describes the message envoy.config.core.v3.ControlPlane.
+ * Use `create(ControlPlaneSchema)` to create a new message.
+ */
+export declare const ControlPlaneSchema: GenMessage<ControlPlane>;
+

@@ -6,7 +6,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Node } from "../../../config/core/v3/base_pb.js";
+import type { ControlPlane, Node } from "../../../config/core/v3/base_pb.js";
 import type { Status } from "../../../../google/rpc/status_pb.js";
 import type { Any } from "@bufbuild/protobuf/wkt";
 
@@ -99,6 +99,13 @@ export declare type DeltaDiscoveryResponse = Message<"envoy.service.discovery.v3
    * @generated from field: repeated string removed_resources = 6;
    */
   removedResources: string[];
+
+  /**
+   * Who answers.
+   *
+   * @generated from field: envoy.config.core.v3.ControlPlane control_plane = 7;
+   */
+  controlPlane?: ControlPlane | undefined;
 };
 
 /**
