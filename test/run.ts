@@ -1,11 +1,11 @@
 /**
  * Runs the tests: every tier, or those named on the command line (`npm test -- unit net`), or single files
- * (`npm test -- unit/core/ip`). Prints each file as it ends, a table of the tiers, and as its last line exactly
+ * (`npm test -- unit/core/ip`). `--kubeconfig FILE` runs the tier `cluster` on a cluster that is there already. Prints each file as it ends, a table of the tiers, and as its last line exactly
  * `N passed, N failed`. A tier or a test that cannot run here is a loud SKIP, and a failure when CI=true.
  */
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { styleText } from 'node:util';
 import { type FileResult, runTestFile } from './support/test-file.ts';
 import { TIERS, type Tier, type TierCommand } from './support/tiers.ts';
@@ -30,7 +30,8 @@ const skips: Failure[] = [];
 
 await main(process.argv.slice(2));
 
-async function main(args: readonly string[]): Promise<void> {
+async function main(line: readonly string[]): Promise<void> {
+  const args = takeKubeconfig(line);
   process.chdir(join(TEST_FOLDER, '..'));
   const unknown = args.filter((arg) => !TIERS.some((tier) => arg === tier.name || arg.startsWith(`${tier.name}/`)));
   if (unknown.length > 0) {
@@ -46,6 +47,15 @@ async function main(args: readonly string[]): Promise<void> {
   report(results);
 }
 
+/** The line without `--kubeconfig FILE`, which the fixtures find in the environment (test/support/cluster.ts). */
+function takeKubeconfig(line: readonly string[]): readonly string[] {
+  const index = line.indexOf('--kubeconfig');
+  const file = line[index + 1];
+  if (index < 0 || file === undefined) return line;
+  process.env.AMBIT_TEST_KUBECONFIG = resolve(file);
+  return line.toSpliced(index, 2);
+}
+
 async function runTier(tier: Tier, wanted: readonly string[]): Promise<TierResult> {
   const result: TierResult = { tier, passed: 0, failed: 0, skipped: 0, durationMs: 0 };
   const started = performance.now();
@@ -53,11 +63,12 @@ async function runTier(tier: Tier, wanted: readonly string[]): Promise<TierResul
   const obstacle = tier.obstacle();
   if (obstacle !== undefined) skip(result, `tier ${tier.name}`, obstacle);
   else if (tier.preparation === undefined || (await prepare(result, tier.preparation))) await runWork(result, wanted);
+  if (tier.cleanup !== undefined) await prepare(result, tier.cleanup);
   result.durationMs = performance.now() - started;
   return result;
 }
 
-/** False when it failed, which fails the tier: nothing of it can run. */
+/** False when it failed, which fails the tier. */
 async function prepare(result: TierResult, preparation: TierCommand): Promise<boolean> {
   const end = await runProgram(preparation);
   if (end !== '') fail(result, preparation.name, end);

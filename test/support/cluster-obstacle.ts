@@ -17,9 +17,13 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   iptables: 'iptables',
 };
 
-/** Why the bed cannot run here, or undefined. With a cluster of somebody else (`--kubeconfig`) nothing is asked. */
+/** True when the tests run on a cluster of somebody else (`--kubeconfig`), which asks nothing of the machine. */
+export function clusterIsGiven(): boolean {
+  return process.env.AMBIT_TEST_KUBECONFIG !== undefined;
+}
+
+/** Why the bed cannot run here, or undefined. */
 export function clusterObstacle(): string | undefined {
-  if (process.env.AMBIT_TEST_KUBECONFIG !== undefined) return undefined;
   const packages = Object.entries(PROGRAMS).flatMap(([program, name]) => (findOnPath(program) ? [] : [name]));
   if (packages.length > 0) return `apt-get install --no-install-recommends ${packages.join(' ')}`;
   const missing = missingBinaries(['kube-apiserver', 'kubelet', 'kubectl', 'coredns']);

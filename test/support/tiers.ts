@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { findOnPath } from './cluster-binaries.ts';
-import { clusterObstacle } from './cluster-obstacle.ts';
+import { clusterIsGiven, clusterObstacle } from './cluster-obstacle.ts';
 import { kubeObstacle } from './kube-api.ts';
 
 export interface Tier {
@@ -26,6 +26,8 @@ export interface Tier {
   readonly obstacle: () => string | undefined;
   /** Runs before the work, when there is no obstacle; the tier fails with it. */
   readonly preparation?: TierCommand;
+  /** Runs after the work in every case: removes what a file that was killed has left. */
+  readonly cleanup?: TierCommand;
 }
 
 /** A program whose exit code is the verdict. */
@@ -103,8 +105,9 @@ export const TIERS: readonly Tier[] = [
     name: 'cluster',
     about: 'two real Kubernetes nodes',
     work: { kind: 'files', folder: 'cluster', concurrency: 1, timeLimitMs: CLUSTER_FILE_TIME_LIMIT_MS },
-    obstacle: () => clusterObstacle() ?? namespaceObstacle(),
+    obstacle: () => (clusterIsGiven() ? undefined : (clusterObstacle() ?? namespaceObstacle())),
     preparation: clusterScript('bed', 'prepare'),
+    cleanup: clusterScript('bed', 'reclaim'),
   },
 ];
 
