@@ -29,6 +29,14 @@ export class ControlMetrics {
     'citadel_server_root_cert_expiry_seconds',
     'Time until the signing root expires, seconds.',
   );
+  readonly chainExpiry = this.#gauge(
+    'citadel_server_cert_chain_expiry_timestamp',
+    'When the first certificate of the signing chain expires, seconds since the epoch.',
+  );
+  readonly chainExpirySeconds = this.#gauge(
+    'citadel_server_cert_chain_expiry_seconds',
+    'Time until the first certificate of the signing chain expires, seconds.',
+  );
   // Discovery.
   readonly connectedClients = this.#gauge('pilot_xds', 'Open discovery streams.');
   readonly pushes = this.#counter('pilot_xds_pushes', 'Changes of the served resources that were offered to clients.');
@@ -43,6 +51,18 @@ export class ControlMetrics {
   readonly xdsRefusals = this.#labelled(
     'ambit_control_xds_refusals',
     'Streams that were refused or ended because of a limit, a time or a stop.',
+    ['reason'],
+  );
+  // The gRPC port.
+  readonly connections = new Gauge({
+    name: 'ambit_control_connections',
+    help: 'Connections to the gRPC port, by whether a call on them was authenticated.',
+    labelNames: ['state'],
+    registers: [this.registry],
+  });
+  readonly connectionRefusals = this.#labelled(
+    'ambit_control_connections_refused',
+    'Connections that were refused, or closed because they broke a limit.',
     ['reason'],
   );
   readonly resources = new Gauge({

@@ -74,9 +74,14 @@ export class CertificateAuthority {
     return this.store.material.rootsPem;
   }
 
-  /** The one that signs now. Throws CA when none is valid. */
+  /** The one that signs now; undefined when none is valid. */
+  findSigner(): Signer | undefined {
+    return signingRoot(this.store.material.signers, this.#now());
+  }
+
+  /** As `findSigner`. Throws CA when none is valid. */
   signingRoot(): Signer {
-    const signer = signingRoot(this.store.material.signers, this.#now());
+    const signer = this.findSigner();
     if (signer === undefined)
       throw new AmbitError('CA', `no certificate of the CA is valid now (${this.store.description})`);
     return signer;

@@ -8,7 +8,7 @@
  *   ambit-roots.json             every root of ours and when it signs (root-list.ts)
  *   ambit-<id>.key.pem           its key
  */
-import { decode, object, record, string, withDefault } from '../../core/decoder.ts';
+import { type Decoder, decode, object, record, withDefault } from '../../core/decoder.ts';
 import { AmbitError } from '../../core/errors.ts';
 import { type ParsedCertificate, parseCertificates, sameAuthority } from './issuer-certificate.ts';
 import { formatRootList, idOf, keyPemOf, parseRootList, readRoot } from './root-list.ts';
@@ -28,11 +28,17 @@ export interface SecretContent {
   readonly announcedPem: string;
 }
 
-const secret = object({ data: withDefault(record(string), new Map<string, string>()) }, 'ignore');
+/** Up to the megabyte that the API server lets a Secret have. */
+const value: Decoder<string> = (raw, path, report) => {
+  if (typeof raw === 'string') return raw;
+  report(path, 'must be a string');
+  return undefined;
+};
+const secret = object({ data: withDefault(record(value), new Map<string, string>()) }, 'ignore');
 
 /** The values of a Secret as text. Throws CONFIGURATION; `where` names the Secret. */
-export function secretTexts(value: unknown, where: string): ReadonlyMap<string, string> {
-  const decoded = decode(secret, value);
+export function secretTexts(stored: unknown, where: string): ReadonlyMap<string, string> {
+  const decoded = decode(secret, stored);
   if (!decoded.ok) throw new AmbitError('CONFIGURATION', `${where} is not readable: ${decoded.problems[0]?.reason}`);
   return new Map([...decoded.value.data].map(([key, text]) => [key, Buffer.from(text, 'base64').toString('utf8')]));
 }
@@ -41,8 +47,8 @@ export function secretTexts(value: unknown, where: string): ReadonlyMap<string, 
  * The roots in a Secret. One that istiod has made or renewed is taken over. Throws CONFIGURATION for anything that is
  * not whole; the message says which key, and never quotes it.
  */
-export function readCaSecret(value: unknown, organization: string, where: string): SecretContent {
-  const texts = secretTexts(value, where);
+export function readCaSecret(stored: unknown, organization: string, where: string): SecretContent {
+  const texts = secretTexts(stored, where);
   const missing = ['ca-cert.pem', 'ca-key.pem'].filter((key) => (texts.get(key) ?? '') === '');
   if (missing.length > 0) throw new AmbitError('CONFIGURATION', `${where} lacks ${missing.join(' and ')}`);
   const [announced, ...others] = parseCertificates(texts.get('ca-cert.pem') ?? '', `ca-cert.pem of ${where}`);

@@ -1,5 +1,5 @@
 /** The certificate authority: whom it trusts, how long its certificates live, how often they may be asked for. */
-import { ACCOUNT, commaSeparated, duration, integer, row } from './setting.ts';
+import { ACCOUNT, commaSeparated, duration, integer, optionalPath, row } from './setting.ts';
 
 export const IDENTITY_SETTINGS = {
   trustedNodeAccounts: row({
@@ -8,6 +8,21 @@ export const IDENTITY_SETTINGS = {
     parse: commaSeparated(ACCOUNT, 'accounts <namespace>/<service account>, separated by commas'),
     default: 'istio-system/ambit-agent,istio-system/ztunnel',
     documentation: 'Accounts of agents: they may ask for the identities of pods on their node.',
+  }),
+  tokenAudiences: row({
+    flag: 'token-audiences',
+    env: 'TOKEN_AUDIENCES',
+    parse: commaSeparated(/^[!-+\--~]{1,253}$/, 'audiences, separated by commas'),
+    default: 'istio-ca',
+    documentation: 'Audiences of Kubernetes tokens; a token for any of them is accepted. Source "kubernetes" only.',
+  }),
+  pluginCaDir: row({
+    flag: 'plugin-ca-dir',
+    env: 'ROOT_CA_DIR',
+    parse: optionalPath,
+    default: '/etc/cacerts',
+    documentation:
+      'Folder where a CA may be mounted (ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, ca-crl.pem). Absent or without these: the Secret "cacerts", else a root of our own. Source "kubernetes" only.',
   }),
   defaultLifetimeMs: row({
     flag: 'default-cert-ttl',
