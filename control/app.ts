@@ -1,23 +1,30 @@
 /**
- * The control plane put together: source -> objects -> resources -> clients, and the CA beside it. Every part starts
- * and stops itself (`part.ts`); here is who they are, in which order they come, and what operators see of them.
+ * The control plane put together: source -> objects -> resources -> clients, the CA beside it, and what one elected
+ * replica writes back. Every part starts and stops itself (`part.ts`); here is who they are, in which order they come,
+ * and what operators see of them.
  */
-import { join } from 'node:path';
-import { AmbitError } from '../core/errors.ts';
 import { formatSocketAddress } from '../core/ip.ts';
 import { logger } from '../core/log.ts';
+import { TrustBundleTask } from './ca/trust-bundle-task.ts';
+import { TrustDistributor } from './ca/trust-distributor.ts';
 import type { ControlConfig } from './config.ts';
 import { MeshBuilder } from './discovery/mesh-builder.ts';
-import { RESOURCE_TYPES } from './discovery/resource.ts';
 import { Identity } from './identity.ts';
+import { AddressAllocation } from './leader/address-allocation.ts';
+import { GatewayClassTask } from './leader/gateway-class.ts';
+import { Leader } from './leader/leader.ts';
+import { NodeUntaint } from './leader/node-untaint.ts';
+import { RootRotation } from './leader/root-rotation.ts';
+import { StatusWriter } from './leader/status-writer.ts';
+import type { LeaderTask } from './leader/task.ts';
 import { MeshPipeline } from './mesh-pipeline.ts';
 import { ControlMetrics } from './metrics.ts';
 import { ObjectStore } from './model/object-store.ts';
 import { type Part, startParts, stopParts } from './part.ts';
+import { type Cluster, openPlatform, type Platform } from './platform.ts';
 import { RpcServer } from './rpc-server.ts';
-import { FILE_SOURCE_TIMES, FileSource } from './sources/files.ts';
-import type { Source } from './sources/source.ts';
 import { StatusPart } from './status-part.ts';
+import { collectMetrics, statusViews } from './status-views.ts';
 import { DiscoveryService } from './xds/discovery-service.ts';
 
 const log = logger('control');
@@ -25,38 +32,44 @@ const log = logger('control');
 export class ControlPlane {
   readonly #config: ControlConfig;
   readonly #metrics = new ControlMetrics();
+  readonly #store = new ObjectStore();
+  readonly #platform: Platform;
   readonly #builder: MeshBuilder;
-  readonly #discovery: DiscoveryService;
   readonly #identity: Identity;
-  readonly #pipeline: MeshPipeline;
+  readonly #leader: Leader | undefined;
   readonly #rpc: RpcServer;
   readonly #status: StatusPart;
   readonly #parts: readonly Part[];
+  #stopping = false;
 
   /** Throws when the configuration cannot be used; opens nothing that has to be closed. */
   constructor(config: ControlConfig) {
     this.#config = config;
-    const store = new ObjectStore();
-    this.#builder = new MeshBuilder(store, config);
-    this.#discovery = new DiscoveryService(this.#metrics);
-    this.#identity = new Identity(config, store, this.#metrics);
-    this.#pipeline = new MeshPipeline(
+    const metrics = this.#metrics;
+    const store = this.#store;
+    this.#platform = openPlatform(config, store);
+    const { cluster, source, replica } = this.#platform;
+    const builder = new MeshBuilder(store, config);
+    this.#builder = builder;
+    const discovery = new DiscoveryService(metrics, { replica });
+    this.#identity = new Identity(config, this.#platform.identity, store, metrics);
+    this.#leader = cluster === undefined || !config.leaderElection ? undefined : this.#electable(cluster);
+    const pipeline = new MeshPipeline(
+      { source, store, builder, discovery, metrics },
       {
-        source: openSource(config),
-        store,
-        builder: this.#builder,
-        discovery: this.#discovery,
-        metrics: this.#metrics,
+        changed: (changes) => this.#leader?.changed(changes),
+        published: () => this.#leader?.published(),
       },
-      () => undefined,
     );
-    this.#rpc = new RpcServer(config.listen, this.#identity, this.#discovery, config);
+    this.#rpc = new RpcServer(config.listen, this.#identity, discovery, config);
+    const seen = { replica, metrics, builder, discovery, pipeline, identity: this.#identity, leader: this.#leader };
     this.#status = new StatusPart(config.statusListen, {
-      pending: () => this.#parts.flatMap((part) => part.pending()),
-      metrics: () => this.#collectMetrics(),
-      views: this.#views(),
+      pending: () => this.#pending(),
+      metrics: () => collectMetrics(seen),
+      views: statusViews(seen),
     });
-    this.#parts = [this.#status, this.#identity, this.#pipeline, this.#rpc];
+    const leader = this.#leader === undefined ? [] : [this.#leader];
+    this.#parts = [this.#status, this.#identity, pipeline, this.#rpc, ...leader];
   }
 
   /** Ports in use; 0 before `start`. */
@@ -76,9 +89,14 @@ export class ControlPlane {
     log.info({ address, statusPort: this.statusPort, source, configDir }, 'control plane serving');
   }
 
-  /** Ends streams so that clients go elsewhere, lets calls in progress finish, closes everything. */
+  /**
+   * Not ready from now on; hands the lease over, sends clients elsewhere one after the other, lets calls in progress
+   * finish, closes everything.
+   */
   async stop(): Promise<void> {
+    this.#stopping = true;
     await stopParts(this.#parts);
+    this.#platform.close();
     log.info('control plane stopped');
   }
 
@@ -87,36 +105,30 @@ export class ControlPlane {
     return this.#identity.rotateRoot();
   }
 
-  async #collectMetrics(): Promise<{ contentType: string; text: string }> {
-    const expiresMs = this.#identity.rootExpiresMs();
-    if (expiresMs !== undefined) {
-      this.#metrics.rootExpiry.set(Math.floor(expiresMs / 1000));
-      this.#metrics.rootExpirySeconds.set(Math.floor((expiresMs - Date.now()) / 1000));
-    }
-    for (const type of RESOURCE_TYPES) this.#metrics.resources.set({ type }, this.#discovery.store(type).size);
-    const { registry } = this.#metrics;
-    return { contentType: registry.contentType, text: await registry.metrics() };
+  #pending(): string[] {
+    const pending = this.#parts.flatMap((part) => part.pending());
+    return this.#stopping ? ['the end: this replica is stopping', ...pending] : pending;
   }
 
-  #views(): ReadonlyMap<string, () => unknown> {
-    const resources = (): unknown =>
-      Object.fromEntries(
-        RESOURCE_TYPES.map((type) => {
-          const store = this.#discovery.store(type);
-          return [type, Object.fromEntries([...store.names()].map((name) => [name, store.find(name)?.version]))];
-        }),
-      );
-    return new Map<string, () => unknown>([
-      ['problems', () => this.#pipeline.currentProblems()],
-      ['conditions', () => Object.fromEntries(this.#builder.conditions())],
-      ['clients', () => this.#discovery.clients()],
-      ['resources', resources],
-    ]);
+  #electable({ client, namespace, identity }: Cluster): Leader {
+    const { leaseName, leaseDurationMs } = this.#config;
+    return new Leader(client, { namespace, leaseName, leaseDurationMs, identity }, () => this.#tasks(client));
   }
-}
 
-function openSource(config: ControlConfig): Source {
-  const { configDir, stateDir } = config;
-  if (configDir === undefined || stateDir === undefined) throw new AmbitError('USAGE', 'the file source needs folders');
-  return new FileSource(configDir, FILE_SOURCE_TIMES, join(stateDir, 'kept'));
+  /** What the elected replica does. */
+  #tasks(client: Cluster['client']): readonly LeaderTask[] {
+    const config = this.#config;
+    const store = this.#store;
+    const { authority } = this.#identity.opened;
+    const facts = { store, conditions: () => this.#builder.conditions() };
+    return [
+      new StatusWriter(client, facts, () => this.#metrics.statusWrites.inc()),
+      new AddressAllocation(client, store),
+      new TrustDistributor(client, authority.store),
+      new TrustBundleTask(client, authority.store),
+      new RootRotation(authority),
+      new GatewayClassTask(client),
+      ...(config.untaintNodes ? [new NodeUntaint(client, store, config)] : []),
+    ];
+  }
 }

@@ -29,7 +29,8 @@ async function run(): Promise<void> {
       });
     }
   });
-  await control.start();
+  // Stopped before it could serve: it will not.
+  await Promise.race([control.start(), stopped]);
   await stopped;
 }
 

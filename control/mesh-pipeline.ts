@@ -33,10 +33,18 @@ export interface PipelineParts {
   readonly metrics: ControlMetrics;
 }
 
+/** Who else wants to know. */
+export interface MeshObserver {
+  /** Objects changed; the store has them already. */
+  changed(changes: readonly ObjectChange[]): void;
+  /** Clients have been offered what changed; conditions may be others now. */
+  published(): void;
+}
+
 export class MeshPipeline implements Part, SourceSink {
   readonly name = 'source';
   readonly #parts: PipelineParts;
-  readonly #onPublished: () => void;
+  readonly #observer: MeshObserver;
   #publishTimer: NodeJS.Timeout | undefined;
   /** Changes that clients have not been told of, and since when the oldest waits. */
   #unpublished: ObjectChange[] = [];
@@ -50,10 +58,9 @@ export class MeshPipeline implements Part, SourceSink {
   #loggedProblems: ReadonlySet<string> = new Set();
   #loggedConditions = new Map<string, string>();
 
-  /** `onPublished` is told whenever clients have been offered what changed; conditions may have changed as well. */
-  constructor(parts: PipelineParts, onPublished: () => void) {
+  constructor(parts: PipelineParts, observer: MeshObserver) {
     this.#parts = parts;
-    this.#onPublished = onPublished;
+    this.#observer = observer;
   }
 
   /** Resolves when everything that existed at the start is ready to be served. */
@@ -81,10 +88,16 @@ export class MeshPipeline implements Part, SourceSink {
     return this.#problems;
   }
 
+  /** Changed objects that clients have not been told of. */
+  get waiting(): number {
+    return this.#unpublished.length;
+  }
+
   changed(change: ChangeSet): void {
     // The CA looks pods up in the store, so that it knows them at once; clients are told a moment later.
     const changes = this.#parts.store.apply(change);
     if (changes.length === 0) return;
+    this.#observer.changed(changes);
     const now = performance.now();
     if (this.#unpublished.length === 0) this.#waitingSinceMs = now;
     this.#unpublished.push(...changes);
@@ -125,8 +138,12 @@ export class MeshPipeline implements Part, SourceSink {
       const changes = this.#unpublished;
       const sinceMs = this.#waitingSinceMs;
       this.#unpublished = [];
-      for (const updates of builder.updateInSlices(changes)) {
-        if (updates.length > 0) discovery.publish(updates);
+      const slices = builder.updateInSlices(changes);
+      for (let slice = slices.next(); slice.done !== true; ) {
+        const next = slices.next();
+        // Whether more follows is part of what clients are told.
+        discovery.publish(slice.value, next.done === true);
+        slice = next;
         if (performance.now() - turnBeganMs < TURN_MS) continue;
         await nextTurn();
         if (this.#stopped) return;
@@ -135,7 +152,7 @@ export class MeshPipeline implements Part, SourceSink {
       metrics.propagation.observe((performance.now() - sinceMs) / 1000);
     }
     this.#logConditions();
-    this.#onPublished();
+    this.#observer.published();
   }
 
   /** One line when what became of an object changes for the worse. */

@@ -77,6 +77,27 @@ export class ControlMetrics {
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3],
     registers: [this.registry],
   });
+  readonly clientsBehind = this.#gauge(
+    'ambit_control_clients_behind',
+    'Open discovery streams that have not acknowledged all there is.',
+  );
+  readonly unpublishedChanges = this.#gauge(
+    'ambit_control_changes_waiting',
+    'Changed objects that clients have not been told of.',
+  );
+  // What the elected replica writes.
+  readonly leading = this.#gauge('ambit_control_leader', '1 where this replica is the one that writes to the cluster.');
+  readonly statusWrites = this.#counter('ambit_control_status_writes', 'Conditions written to objects.');
+  readonly taskQueue = this.#labelledGauge(
+    'ambit_control_task_queue',
+    'Keys of work that wait, by task of the leader.',
+    ['task'],
+  );
+  readonly taskFailing = this.#labelledGauge(
+    'ambit_control_task_failing',
+    'Keys of work that failed and are tried again, by task of the leader.',
+    ['task'],
+  );
   readonly sourceProblems = this.#gauge('ambit_control_source_problems', 'Objects of the source that are invalid now.');
 
   #counter(name: string, help: string): Counter {
@@ -85,6 +106,10 @@ export class ControlMetrics {
 
   #labelled<const T extends string>(name: string, help: string, labelNames: readonly T[]): Counter<T> {
     return new Counter({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  #labelledGauge<const T extends string>(name: string, help: string, labelNames: readonly T[]): Gauge<T> {
+    return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.registry] });
   }
 
   #gauge(name: string, help: string): Gauge {

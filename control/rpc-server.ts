@@ -8,13 +8,15 @@ import {
 import { AmbitError } from '../core/errors.ts';
 import { MAX_CERTIFICATE_MESSAGE_BYTES, methodDefinition, SERVER_CHANNEL_OPTIONS } from '../core/grpc.ts';
 import { formatSocketAddress, type SocketAddress } from '../core/ip.ts';
-import type { Identity } from './identity.ts';
+import type { Identity, OpenIdentity } from './identity.ts';
 import type { Part } from './part.ts';
 import { addDiscovery } from './xds/discovery-method.ts';
 import type { DiscoveryService } from './xds/discovery-service.ts';
 
 export interface RpcServerTimes {
-  /** How long calls in progress may take once the server stops. */
+  /** Over how long streams are ended once the server stops. */
+  readonly drainMs: number;
+  /** How long calls in progress may take after that. */
   readonly terminationGraceMs: number;
 }
 
@@ -24,7 +26,7 @@ export class RpcServer implements Part {
   readonly #identity: Identity;
   readonly #discovery: DiscoveryService;
   readonly #times: RpcServerTimes;
-  readonly #server: Server;
+  #server: Server | undefined;
   /** In use; 0 until the server listens. */
   port = 0;
 
@@ -33,26 +35,34 @@ export class RpcServer implements Part {
     this.#identity = identity;
     this.#discovery = discovery;
     this.#times = times;
-    this.#server = new Server({ ...SERVER_CHANNEL_OPTIONS, interceptors: [identity.authentication.interceptor] });
-    this.#addServices();
   }
 
+  /** The identity part must have started. */
   async start(): Promise<void> {
+    const identity = this.#identity.opened;
+    const interceptors = [identity.authentication.interceptor];
+    const server = new Server({ ...SERVER_CHANNEL_OPTIONS, interceptors });
+    addCertificates(server, identity);
+    addDiscovery(server, this.#discovery, (call) => identity.authentication.callerOf(call.metadata));
+    this.#server = server;
     const address = formatSocketAddress(this.#listen);
     this.port = await new Promise<number>((resolve, reject) => {
-      this.#server.bindAsync(address, this.#identity.credentials, (error, port) => {
+      server.bindAsync(address, identity.credentials, (error, port) => {
         if (error === null) resolve(port);
         else reject(new AmbitError('CONFIGURATION', `cannot listen on ${address}: ${error.message}`));
       });
     });
   }
 
-  /** Ends streams so that clients go elsewhere, lets calls in progress finish. */
+  /** Sends clients away one after the other, lets calls in progress finish. */
   async stop(): Promise<void> {
+    const server = this.#server;
+    await this.#discovery.drain(this.#times.drainMs);
     this.#discovery.close();
+    if (server === undefined) return;
     await new Promise<void>((resolve) => {
-      const deadline = setTimeout(() => this.#server.forceShutdown(), this.#times.terminationGraceMs);
-      this.#server.tryShutdown(() => {
+      const deadline = setTimeout(() => server.forceShutdown(), this.#times.terminationGraceMs);
+      server.tryShutdown(() => {
         clearTimeout(deadline);
         resolve();
       });
@@ -62,25 +72,23 @@ export class RpcServer implements Part {
   pending(): readonly string[] {
     return this.port === 0 ? [this.name] : [];
   }
+}
 
-  #addServices(): void {
-    const { authentication, certificates } = this.#identity;
-    const { createCertificate } = IstioCertificateService.method;
-    this.#server.addService(
-      { createCertificate: methodDefinition(createCertificate, MAX_CERTIFICATE_MESSAGE_BYTES) },
-      {
-        createCertificate: (
-          call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
-          answer: sendUnaryData<IstioCertificateResponse>,
-        ) => {
-          const caller = authentication.callerOf(call.metadata);
-          void certificates.answer(caller, call.request, call.getPeer()).then((result) => {
-            if (result.kind === 'issued') answer(null, result.response);
-            else answer(result.refusal);
-          });
-        },
+function addCertificates(server: Server, { authentication, certificates }: OpenIdentity): void {
+  const { createCertificate } = IstioCertificateService.method;
+  server.addService(
+    { createCertificate: methodDefinition(createCertificate, MAX_CERTIFICATE_MESSAGE_BYTES) },
+    {
+      createCertificate: (
+        call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+        answer: sendUnaryData<IstioCertificateResponse>,
+      ) => {
+        const caller = authentication.callerOf(call.metadata);
+        void certificates.answer(caller, call.request, call.getPeer()).then((result) => {
+          if (result.kind === 'issued') answer(null, result.response);
+          else answer(result.refusal);
+        });
       },
-    );
-    addDiscovery(this.#server, this.#discovery, (call) => authentication.callerOf(call.metadata));
-  }
+    },
+  );
 }

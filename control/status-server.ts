@@ -1,4 +1,8 @@
-/** Plain HTTP for operators and probes: readiness, metrics, and read-only views of the state. Nothing secret, no writes. */
+/**
+ * Plain HTTP for probes and operators. Readiness, liveness and metrics are for everybody; the views of the state are for
+ * callers on loopback: somebody in the pod, or somebody whom the API server let forward a port to it (`pods/portforward`).
+ * So who may look is a matter of RBAC, and no credential travels over this port. Nothing is secret, nothing can be written.
+ */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
@@ -45,7 +49,9 @@ export function openStatusServer(
     // A stranger's text: not everything that HTTP lets through is a URL.
     const path = URL.parse(request.url ?? '/', 'http://status')?.pathname ?? '';
     const view = path.startsWith('/debug/') ? source.views.get(path.slice('/debug/'.length)) : undefined;
-    if (view !== undefined) {
+    if (path.startsWith('/debug/') && !isLoopback(request.socket.remoteAddress)) {
+      send(403, 'text/plain', `only from loopback: ${PORT_FORWARD_HINT}\n`);
+    } else if (view !== undefined) {
       send(200, 'application/json', `${JSON.stringify(view(), undefined, 2)}\n`);
     } else if (path === '/healthz/ready' || path === '/ready') {
       const pending = source.pending();
@@ -54,6 +60,8 @@ export function openStatusServer(
         'text/plain',
         pending.length === 0 ? 'ready\n' : `waiting for ${pending.join(', ')}\n`,
       );
+    } else if (path === '/healthz/live') {
+      send(200, 'text/plain', 'alive\n');
     } else if (path === '/metrics') {
       source.metrics().then(
         ({ contentType, text }) => send(200, contentType, text),
@@ -61,7 +69,7 @@ export function openStatusServer(
       );
     } else {
       const names = [...source.views.keys()].map((name) => `/debug/${name}`);
-      send(404, 'text/plain', `${['/healthz/ready', '/metrics', ...names].join('\n')}\n`);
+      send(404, 'text/plain', `${['/healthz/ready', '/healthz/live', '/metrics', ...names].join('\n')}\n`);
     }
   });
   server.timeout = STATUS_LIMITS.silenceTimeoutMs;
@@ -70,6 +78,13 @@ export function openStatusServer(
     server.once('error', (error) => reject(new AmbitError('CONFIGURATION', `status port: ${error.message}`)));
     server.listen(address.port, address.ip, () => resolve({ server, port: boundPort(server.address()) }));
   });
+}
+
+const PORT_FORWARD_HINT = 'ambit proxy-status, or kubectl port-forward to this pod';
+
+function isLoopback(address: string | undefined): boolean {
+  const plain = address?.startsWith('::ffff:') === true ? address.slice('::ffff:'.length) : address;
+  return plain === '::1' || plain?.startsWith('127.') === true;
 }
 
 function boundPort(address: AddressInfo | string | null): number {

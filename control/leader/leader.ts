@@ -33,15 +33,17 @@ export interface TaskState {
 
 export class Leader implements Part {
   readonly name = 'leader election';
-  readonly #tasks: readonly LeaderTask[];
+  readonly #makeTasks: () => readonly LeaderTask[];
+  #tasks: readonly LeaderTask[] = [];
   readonly #election: LeaseElection;
   #started = false;
   #running = false;
   /** Starts and stops of the tasks, one after the other. */
   #turn: Promise<void> = Promise.resolve();
 
-  constructor(client: KubeClient, options: LeaderOptions, tasks: readonly LeaderTask[]) {
-    this.#tasks = tasks;
+  /** `tasks` is asked once, at the start: then everything that tasks are made of exists. */
+  constructor(client: KubeClient, options: LeaderOptions, tasks: () => readonly LeaderTask[]) {
+    this.#makeTasks = tasks;
     this.#election = new LeaseElection(client, {
       namespace: options.namespace,
       name: options.leaseName,
@@ -59,6 +61,7 @@ export class Leader implements Part {
   /** Takes part in the election from now on; call it when the source is known. */
   async start(): Promise<void> {
     this.#started = true;
+    this.#tasks = this.#makeTasks();
     this.#election.start();
   }
 

@@ -1,0 +1,71 @@
+/** What operators see of a running control plane: the metrics of the moment, and the read-only views under /debug. */
+import type { MeshBuilder } from './discovery/mesh-builder.ts';
+import { RESOURCE_TYPES } from './discovery/resource.ts';
+import type { Identity } from './identity.ts';
+import type { Leader } from './leader/leader.ts';
+import type { MeshPipeline } from './mesh-pipeline.ts';
+import type { ControlMetrics } from './metrics.ts';
+import type { DiscoveryService } from './xds/discovery-service.ts';
+
+export interface Observed {
+  readonly replica: string;
+  readonly metrics: ControlMetrics;
+  readonly builder: MeshBuilder;
+  readonly discovery: DiscoveryService;
+  readonly pipeline: MeshPipeline;
+  readonly identity: Identity;
+  readonly leader: Leader | undefined;
+}
+
+/** Sets the gauges that are read off the state, and formats all families. */
+export async function collectMetrics(seen: Observed): Promise<{ contentType: string; text: string }> {
+  const { metrics, discovery, identity, leader, pipeline } = seen;
+  const expiresMs = identity.rootExpiresMs();
+  if (expiresMs !== undefined) {
+    metrics.rootExpiry.set(Math.floor(expiresMs / 1000));
+    metrics.rootExpirySeconds.set(Math.floor((expiresMs - Date.now()) / 1000));
+  }
+  for (const type of RESOURCE_TYPES) metrics.resources.set({ type }, discovery.store(type).size);
+  metrics.connectedClients.set(discovery.clients().length);
+  metrics.clientsBehind.set(discovery.clients().filter(({ types }) => types.some(({ synced }) => !synced)).length);
+  metrics.unpublishedChanges.set(pipeline.waiting);
+  metrics.leading.set(leader?.isLeader === true ? 1 : 0);
+  for (const { name, waiting, failing } of leader?.tasks() ?? []) {
+    metrics.taskQueue.set({ task: name }, waiting);
+    metrics.taskFailing.set({ task: name }, failing.length);
+  }
+  const { registry } = metrics;
+  return { contentType: registry.contentType, text: await registry.metrics() };
+}
+
+/** By the name under /debug. */
+export function statusViews({
+  replica,
+  builder,
+  discovery,
+  pipeline,
+  leader,
+}: Observed): ReadonlyMap<string, () => unknown> {
+  const resources = (): unknown =>
+    Object.fromEntries(
+      RESOURCE_TYPES.map((type) => {
+        const store = discovery.store(type);
+        return [type, Object.fromEntries([...store.names()].map((name) => [name, store.find(name)?.version]))];
+      }),
+    );
+  return new Map<string, () => unknown>([
+    ['problems', () => pipeline.currentProblems()],
+    ['conditions', () => Object.fromEntries(builder.conditions())],
+    ['clients', () => discovery.clients()],
+    ['resources', resources],
+    [
+      'leader',
+      () => ({
+        replica,
+        leading: leader?.isLeader ?? false,
+        leader: leader?.leader ?? '',
+        tasks: leader?.tasks() ?? [],
+      }),
+    ],
+  ]);
+}
