@@ -14,12 +14,12 @@ import { logger, setLogLevel } from '../core/log.ts';
 import { releaseMainWhenIdle } from '../reactor/spare-memory.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
-import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
+import { type AgentConfig, describeConfig, drainGraceMs, KUBERNETES } from './config.ts';
 import type { ControlRelays } from './control-relay.ts';
 import { Dataplane } from './dataplane/dataplane.ts';
 import type { LiveConnectionView } from './dataplane/messages.ts';
 import { type DedicatedPod, startDedicated } from './dedicated.ts';
-import { FilePodDirectory } from './enrol/file-pod-directory.ts';
+import { openFolderSource, openKubernetesSource, type PodSource } from './enrol/pod-source.ts';
 import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
 import { PodIdentities } from './pod-identities.ts';
 import type { RouteSettings } from './route/outbound.ts';
@@ -54,7 +54,7 @@ export class App implements AdminSource {
   readonly #dataplane: Dataplane;
   readonly #identities: PodIdentities;
   readonly #xds: XdsClient | undefined;
-  #podDirectory: FilePodDirectory | undefined;
+  #podSource: PodSource | undefined;
   #enrolment: EnrolmentService | undefined;
   #dedicated: DedicatedPod | undefined;
   #admin: AdminServers | undefined;
@@ -118,10 +118,15 @@ export class App implements AdminSource {
     }
     this.#pending.delete('proxy');
     if (config.podSource !== undefined) {
-      this.#podDirectory = await FilePodDirectory.open(config.podSource);
+      const podSource = await openPodSource(config, config.podSource);
+      this.#podSource = podSource;
       this.#enrolment = await startEnrolment({
         runDirectory: config.runDirectory,
-        directory: this.#podDirectory,
+        directory: podSource.directory,
+        observer: podSource.observer,
+        node: { hostNetns: config.hostNetns, hostProc: config.hostProc },
+        selfTest: config.selfTest,
+        ...(config.podSource === KUBERNETES ? { netnsDirectories: config.netnsDirectories } : {}),
         capture: this.#identities,
         eligibility: eligibilitySettings(config.excludedNamespaces),
         notReady: () => (this.#pending.size === 0 ? undefined : [...this.#pending].join(', ')),
@@ -136,8 +141,7 @@ export class App implements AdminSource {
   async stop(): Promise<void> {
     const graceMs = drainGraceMs(this.#config);
     log.info({ graceMs }, 'the agent stops');
-    await this.#enrolment?.close();
-    this.#podDirectory?.close();
+    await this.#closeEnrolment();
     const cut = await this.#dataplane.drain(graceMs);
     log.info({ cut }, 'connections have ended');
     await this.abort();
@@ -146,6 +150,7 @@ export class App implements AdminSource {
   /** Ends everything at once; also after a start that failed. */
   async abort(): Promise<void> {
     this.#xds?.stop();
+    await this.#closeEnrolment();
     await this.#dedicated?.close().catch((thrown: unknown) => {
       log.error({ reason: toAmbitError(thrown, 'RULES').message }, 'the own namespace was not left as it was found');
     });
@@ -155,6 +160,14 @@ export class App implements AdminSource {
     await this.#dataplane.stop();
     await this.#admin?.close();
     this.#relays?.close();
+  }
+
+  async #closeEnrolment(): Promise<void> {
+    const [enrolment, podSource] = [this.#enrolment, this.#podSource];
+    this.#enrolment = undefined;
+    this.#podSource = undefined;
+    await enrolment?.close();
+    await podSource?.close();
   }
 
   async #startState(): Promise<void> {
@@ -189,7 +202,9 @@ export class App implements AdminSource {
 
   pods(): readonly PodView[] {
     if (this.#enrolment === undefined) return this.#dataplane.pods().map((pod) => ({ pod, state: 'up' }));
-    return this.#enrolment.list().map(({ pod, state }) => ({ pod, state: state === 'enrolled' ? 'up' : 'pending' }));
+    return this.#enrolment
+      .list()
+      .map(({ pod, state }) => ({ pod, state: state === 'enrolled' || state === 'leaving' ? 'up' : 'pending' }));
   }
 
   async collectMetrics(): Promise<MetricsSnapshot> {
@@ -225,6 +240,19 @@ export class App implements AdminSource {
   }
 }
 
+async function openPodSource(config: AgentConfig, source: string): Promise<PodSource> {
+  if (source !== KUBERNETES) return await openFolderSource(source);
+  return openKubernetesSource({
+    kubeconfig: config.kubeconfig,
+    nodeName: config.nodeName,
+    instance: podName(config),
+  });
+}
+
+function podName({ podName: configured }: AgentConfig): string {
+  return configured === '' ? hostname() : configured;
+}
+
 function certificateSource(
   config: AgentConfig,
   relays: ControlRelays | undefined,
@@ -247,8 +275,8 @@ function xdsClient(config: AgentConfig, relays: ControlRelays | undefined, feed:
     endpoint: endpoint(config, relays, config.xdsAddress, config.xdsRootCa ?? config.caRootCa),
     node: xdsNode({
       nodeName: config.nodeName,
-      podName: config.dedicated?.name ?? hostname(),
-      podNamespace: config.dedicated?.namespace ?? 'istio-system',
+      podName: config.dedicated?.name ?? podName(config),
+      podNamespace: config.dedicated?.namespace ?? config.podNamespace,
       metadata: { CLUSTER_ID: config.clusterId, NETWORK: config.network },
     }),
   });

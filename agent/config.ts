@@ -6,93 +6,26 @@
 import { availableParallelism } from 'node:os';
 import { DEFAULT_EXCLUDED_NAMESPACES } from '../core/enrolment/eligibility.ts';
 import { AmbitError } from '../core/errors.ts';
-import { parseAuthority } from '../core/ip.ts';
 import { ADMIN_PORT, METRICS_PORT, READINESS_PORT } from '../core/ports.ts';
+import {
+  boolean,
+  duration,
+  endpoint,
+  integer,
+  names,
+  oneOf,
+  optionalPath,
+  optionalText,
+  paths,
+  port,
+  type Setting,
+  setting,
+  text,
+  workers,
+} from './setting.ts';
 
-/** Result of one parser: the value, or what is wrong with the text (without repeating secrets). */
-type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly expected: string };
-
-export interface Setting<T> {
-  /** First name wins when several are set. */
-  readonly env: readonly string[];
-  readonly parse: (text: string) => Parsed<T>;
-  /** Value when nothing is set; text so that documentation and dump show what the parser sees. Absent: undefined. */
-  readonly default: () => T;
-  readonly unit?: string;
-  readonly secret?: true;
-  readonly documentation: string;
-}
-
-const ok = <T>(value: T): Parsed<T> => ({ ok: true, value });
-const bad = <T>(expected: string): Parsed<T> => ({ ok: false, expected });
-
-function text(value: string): Parsed<string> {
-  return ok(value);
-}
-
-function optionalText(value: string): Parsed<string | undefined> {
-  return ok(value === '' ? undefined : value);
-}
-
-function names(value: string): Parsed<readonly string[]> {
-  return ok(value.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()])));
-}
-
-function boolean(value: string): Parsed<boolean> {
-  return value === 'true' ? ok(true) : value === 'false' ? ok(false) : bad('true or false');
-}
-
-function integer(minimum: number, maximum: number): (value: string) => Parsed<number> {
-  return (value) => {
-    const number = /^[0-9]{1,9}$/.test(value) ? Number(value) : Number.NaN;
-    return number >= minimum && number <= maximum ? ok(number) : bad(`a whole number from ${minimum} to ${maximum}`);
-  };
-}
-
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-
-/** `10s`, `5m`, `1h30m`, `250ms`; a bare number is seconds. */
-function duration(value: string): Parsed<number> {
-  const expected = 'a duration such as 250ms, 10s, 5m or 24h';
-  if (/^[0-9]{1,9}$/.test(value)) return ok(Number(value) * 1000);
-  if (!/^([0-9]{1,9}(ms|s|m|h))+$/.test(value)) return bad(expected);
-  let total = 0;
-  for (const [, amount, unit] of value.matchAll(/([0-9]+)(ms|s|m|h)/g)) {
-    total += Number(amount) * (UNIT_MS[unit ?? ''] ?? 0);
-  }
-  return Number.isSafeInteger(total) ? ok(total) : bad(expected);
-}
-
-function oneOf<const T extends string>(...values: readonly T[]): (value: string) => Parsed<T> {
-  return (given) => {
-    const found = values.find((value) => value === given);
-    return found === undefined ? bad(values.join(' or ')) : ok(found);
-  };
-}
-
-/** `host:port`, optionally behind `https://`. */
-function endpoint(value: string): Parsed<string | undefined> {
-  if (value === '') return ok(undefined);
-  const bare = value.replace(/^https:\/\//, '');
-  return parseAuthority(bare) === undefined ? bad('host:port') : ok(bare);
-}
-
-/** A count, `0` for all cores, or `p%` of them. */
-function workers(value: string): Parsed<number> {
-  const percent = /^([0-9]{1,3})%$/.exec(value);
-  const cores = availableParallelism();
-  if (percent !== null) return ok(Math.max(1, Math.ceil((cores * Number(percent[1])) / 100)));
-  if (!/^[0-9]{1,3}$/.test(value) || Number(value) > 256) return bad('a number up to 256, 0 for all cores, or p%');
-  return ok(value === '0' ? cores : Number(value));
-}
-
-function port(value: string): Parsed<number> {
-  return integer(0, 65535)(value);
-}
-
-function setting<T>(row: Setting<T>): Setting<T> {
-  return row;
-}
+/** Value of `podSource` for the API server. */
+export const KUBERNETES = 'kubernetes';
 
 /** Every setting of the agent. Keys are the names in code and in the start-up dump. */
 export const SETTINGS = {
@@ -225,7 +158,53 @@ export const SETTINGS = {
     env: ['AMBIT_POD_SOURCE'],
     parse: optionalText,
     default: () => undefined,
-    documentation: 'Folder with Kubernetes YAML that tells labels and service accounts of pods. Unset: no enrolment.',
+    documentation:
+      'Who tells labels and service accounts of pods: `kubernetes` (the API server; needs NODE_NAME), or a folder with Kubernetes YAML. Unset: no enrolment.',
+  }),
+  kubeconfig: setting<string | undefined>({
+    env: ['AMBIT_KUBECONFIG', 'KUBECONFIG'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'File with the way to the API server. Unset: the credential Kubernetes mounts into the pod.',
+  }),
+  podName: setting({
+    env: ['POD_NAME'],
+    parse: text,
+    default: () => '',
+    documentation:
+      'Name of the pod of this agent: who it is for the control plane and in events. Unset: the host name.',
+  }),
+  podNamespace: setting({
+    env: ['POD_NAMESPACE'],
+    parse: text,
+    default: () => 'istio-system',
+    documentation: 'Namespace of the pod of this agent.',
+  }),
+  hostNetns: setting<string | undefined>({
+    env: ['AMBIT_HOST_NETNS'],
+    parse: optionalPath,
+    default: () => undefined,
+    documentation:
+      "Path of the node's network namespace (`/proc/self/ns/net` on the host network, else one under the mounted /proc of the node). Its rules exempt probes of kubelet. Unset: they are left alone, and probes are judged like all traffic.",
+  }),
+  hostProc: setting<string | undefined>({
+    env: ['AMBIT_HOST_PROC'],
+    parse: optionalPath,
+    default: () => undefined,
+    documentation:
+      "Where the node's /proc is visible: finds running pods that no mount leads to, and the user of kubelet. Unset: without.",
+  }),
+  netnsDirectories: setting<readonly string[]>({
+    env: ['AMBIT_NETNS_DIRECTORIES'],
+    parse: paths,
+    default: () => ['/var/run/netns', '/var/run/docker/netns'],
+    documentation: 'Folders where container runtimes mount network namespaces, separated by commas.',
+  }),
+  selfTest: setting({
+    env: ['AMBIT_SELF_TEST'],
+    parse: boolean,
+    default: () => true,
+    documentation: 'After a pod was enrolled, a connection from inside it has to prove that it is captured.',
   }),
   excludedNamespaces: setting<readonly string[]>({
     env: ['AMBIT_EXCLUDED_NAMESPACES'],
@@ -327,6 +306,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     else problems.push(`${name}: expected ${parsed.expected}${row.secret ? '' : `, got ${JSON.stringify(given)}`}`);
   }
   const dedicated = readDedicated(flags, problems);
+  const { NODE_NAME: nodeName = '' } = environment;
+  if (values.podSource === KUBERNETES && nodeName.trim() === '')
+    problems.push(`NODE_NAME: must be set when AMBIT_POD_SOURCE is ${KUBERNETES}`);
   if (flags.capture && dedicated === undefined) problems.push('--capture needs --dedicated');
   if (problems.length > 0) throw new AmbitError('CONFIGURATION', problems.join('\n'));
   // Every key of the table was filled from its own row just above.

@@ -30,7 +30,7 @@ export class KubernetesPodDirectory implements PodDirectory {
   readonly #listeners = new Set<(change: DirectoryChange) => void>();
   readonly #pods = new Map<string, PodFacts>();
   readonly #namespaces = new Map<string, NamespaceFacts>();
-  readonly #reflectors: readonly Reflector<Read<unknown>>[];
+  readonly #reflectors: readonly { start(): void; close(): Promise<void> }[];
   /** Why the copy may be behind, by resource. */
   readonly #degraded = new Map<string, string>();
   #synced = false;

@@ -7,6 +7,11 @@ import type { NetnsIdentity } from './pod-netns.ts';
 export class NetnsClaims {
   readonly #owners = new Map<string, string>();
 
+  /** UID of the pod that holds the namespace. */
+  findOwner({ device, inode }: NetnsIdentity): string | undefined {
+    return this.#owners.get(`${device}:${inode}`);
+  }
+
   /** Throws `NETNS` when another pod holds the namespace. Returns the function that gives it back. */
   claim(netns: NetnsIdentity, podUid: string): () => void {
     const key = `${netns.device}:${netns.inode}`;

@@ -82,7 +82,8 @@ function hasTable(listing: unknown): boolean {
   return listing.nftables.some((object: { table?: { name?: unknown } } | null) => object?.table?.name === RULES_TABLE);
 }
 
-function runNft(netns: NetworkNamespace, args: readonly string[], input = ''): Promise<string> {
+/** Runs nft in the namespace; the text it printed. Throws `RULES` with what it said, or `MISSING_TOOL`. */
+export function runNft(netns: NetworkNamespace, args: readonly string[], input = ''): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const child = netns.run(() => spawn('nft', args, { stdio: 'pipe', timeout: RUN_TIMEOUT_MS, killSignal: 'SIGKILL' }));
   const output: string[] = [];

@@ -1,22 +1,24 @@
 /**
  * The states of a pod the agent holds or is about to hold, and how the admin pages show them.
  *
- *     absent -> enrolling -> enrolled -> releasing -> absent
- *                  |                        ^
- *                  v                        |
- *               absent      broken ---------+--> enrolling
+ *     absent -> enrolling -> enrolled <-> leaving -> releasing -> absent
+ *                  |            |                       ^
+ *                  v            +-----------------------+
+ *               absent      broken ---------------------+--> enrolling
  *
+ * `leaving` is a pod whose new connections are plain while those that stand are still carried.
  * `broken` is a pod of a former run that could not be taken up again: its rules stand, so it fails closed.
  */
 import type { AmbitError } from '../../core/errors.ts';
 import type { EnrolledPod } from '../dataplane/pod-capture.ts';
+import type { HeldPod } from './enrolment-plan.ts';
 import type { CapturedPod } from './pod-steps.ts';
 import type { StoredPod } from './stored-pod.ts';
 
 export type PodEntry =
   | { readonly state: 'enrolling'; readonly pod: EnrolledPod }
   | {
-      readonly state: 'enrolled' | 'releasing';
+      readonly state: 'enrolled' | 'leaving' | 'releasing';
       readonly pod: EnrolledPod;
       readonly stored: StoredPod;
       readonly captured: CapturedPod;
@@ -33,9 +35,18 @@ export interface PodView {
   readonly problem: string | undefined;
 }
 
-export function enrolledEntry(captured: CapturedPod): PodEntry {
+export function enrolledEntry(captured: CapturedPod, state: 'enrolled' | 'leaving' = 'enrolled'): PodEntry {
   const { stored } = captured;
-  return { state: 'enrolled', pod: stored.pod, stored, captured };
+  return { state, pod: stored.pod, stored, captured };
+}
+
+/** Pods are keyed by namespace and name: one sandbox of a pod exists at a time. */
+export function keyOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
+  return `${namespace}/${name}`;
+}
+
+export function heldPodOf(entry: PodEntry): HeldPod {
+  return { state: entry.state, uid: entry.pod.uid, overrides: storedOf(entry)?.overrides };
 }
 
 /** What is on disk about the pod; undefined before it is enrolled. */

@@ -9,6 +9,7 @@ import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import type { IpAddress } from '../../core/ip.ts';
 import { HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT } from '../../core/ports.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
+import { mayBeTaken } from '../../reactor/port-check.ts';
 import { PodRouting } from './pod-routing.ts';
 
 /** What identifies a namespace as long as it lives. Decimal text, since inode numbers exceed doubles and JSON. */
@@ -16,6 +17,8 @@ export interface NetnsIdentity {
   readonly device: string;
   readonly inode: string;
 }
+
+const PORTS: readonly number[] = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT];
 
 /** State of TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h). */
 const TCP_LISTEN = '0A';
@@ -28,6 +31,7 @@ export async function openPodNetns(
   path: string,
   ips: readonly IpAddress[],
   expected?: NetnsIdentity,
+  node: NodeView = {},
 ): Promise<NetworkNamespace> {
   const netns = openNamespace(path);
   try {
@@ -35,7 +39,7 @@ export async function openPodNetns(
     if (expected !== undefined && !sameNetns(identity, expected)) {
       throw new AmbitError('NETNS', `${path} is another namespace than the one the pod was enrolled with`);
     }
-    for (const foreign of nodeNamespaces()) {
+    for (const foreign of nodeNamespaces(node)) {
       if (sameNetns(identity, foreign)) throw new AmbitError('NETNS', `${path} is the network of the node itself`);
     }
     using routing = PodRouting.open(netns);
@@ -64,6 +68,12 @@ export function pathStillLeadsTo(path: string, identity: NetnsIdentity): boolean
   return found !== undefined && sameNetns(found, identity);
 }
 
+/** Quick look before we listen ourselves: only a port that may be taken is worth the full list. */
+export function findForeignBeforeListening(netns: NetworkNamespace): number[] {
+  const free = netns.run(() => PORTS.every((port) => !mayBeTaken(port)));
+  return free ? [] : findForeignListeners(netns);
+}
+
 /**
  * Ports of ours on which a socket of another process listens inside the namespace (a pod that takes 15001 for itself
  * would see its own captured traffic). Compares the kernel's list with the sockets of this process, which the caller may
@@ -81,7 +91,7 @@ export function findForeignListeners(netns: NetworkNamespace, own?: ReadonlySet<
 export function findMissingListeners(netns: NetworkNamespace): number[] {
   const own = ownSocketInodes();
   const open = new Set(listeners(netns).flatMap(({ port, inode }) => (own.has(inode) ? [port] : [])));
-  return [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT].filter((port) => !open.has(port));
+  return PORTS.filter((port) => !open.has(port));
 }
 
 /** Inodes of the sockets this process has open. */
@@ -108,12 +118,22 @@ function openNamespace(path: string): NetworkNamespace {
   }
 }
 
-/** The agent's own namespace and, where the process tree of the node is visible, that of its first process. */
-function nodeNamespaces(): NetnsIdentity[] {
-  return ['/proc/self/ns/net', '/proc/1/ns/net'].flatMap((path) => findIdentity(path) ?? []);
+/** Where the node shows itself, besides in this process. */
+export interface NodeView {
+  /** Path of the node's network namespace. */
+  readonly hostNetns?: string | undefined;
+  /** Where the node's /proc is visible. */
+  readonly hostProc?: string | undefined;
 }
 
-function findIdentity(path: string): NetnsIdentity | undefined {
+/** The agent's own namespace, the one it was told, and where the process tree of the node is visible that of its first process. */
+export function nodeNamespaces({ hostNetns, hostProc }: NodeView): NetnsIdentity[] {
+  const paths = ['/proc/self/ns/net', '/proc/1/ns/net', hostNetns, hostProc && `${hostProc}/1/ns/net`];
+  return paths.flatMap((path) => (path ? (findIdentity(path) ?? []) : []));
+}
+
+/** Undefined when nothing is there. */
+export function findIdentity(path: string): NetnsIdentity | undefined {
   try {
     const { dev, ino } = statSync(path, { bigint: true });
     return { device: String(dev), inode: String(ino) };
@@ -130,8 +150,7 @@ interface Listener {
 
 function listeners(netns: NetworkNamespace): Listener[] {
   const tables = netns.run(() => ['tcp', 'tcp6'].map((name) => readTable(`/proc/thread-self/net/${name}`)));
-  const ours = new Set([OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT]);
-  return tables.flatMap((table) => parseListeners(table)).filter(({ port }) => ours.has(port));
+  return tables.flatMap((table) => parseListeners(table)).filter(({ port }) => PORTS.includes(port));
 }
 
 /** Rows of /proc/net/tcp in state LISTEN: `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...`. */

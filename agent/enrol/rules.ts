@@ -17,7 +17,7 @@
  * - peer -> pod: a SYN on a flow that conntrack knows already but that was not redirected is dropped in mark-arriving. Such a
  *   flow was begun by a packet that is no SYN, which the application's kernel silently ignores; the SYN that follows would
  *   never be offered for redirection and would reach the application past the agent.
- * - kubelet probes have the source 169.254.7.127 (written by the node) and go straight to the application.
+ * - kubelet probes have the source 169.254.7.127 (written by the node, host-rules.ts) and go straight to the application.
  */
 import type { TrafficOverrides } from '../../core/enrolment/overrides.ts';
 import {
@@ -71,9 +71,16 @@ const FROM_AGENT = `meta mark & ${MASK} == ${hex(PROXY_MARK)}`;
 const NOT_FROM_AGENT = `meta mark & ${MASK} != ${hex(PROXY_MARK)}`;
 const FIRST_PACKET = 'tcp flags & (fin | syn | rst | ack) == syn';
 
-/** The transaction that brings the table into the wanted state, whatever it was before. */
-export function buildRuleset(overrides: TrafficOverrides, mode: RulesMode = 'capture'): Ruleset {
-  const rules = [...markRules(), ...(mode === 'capture' ? captureRules(overrides) : [])];
+/**
+ * The transaction that brings the table into the wanted state, whatever it was before. `probePorts`: where probes may go;
+ * absent when nobody knows, and then a packet with the source of probes may go to any port.
+ */
+export function buildRuleset(
+  overrides: TrafficOverrides,
+  mode: RulesMode = 'capture',
+  probePorts?: readonly number[],
+): Ruleset {
+  const rules = [...markRules(), ...(mode === 'capture' ? captureRules(overrides, probePorts) : [])];
   const lines = [
     `add table inet ${RULES_TABLE}`,
     `delete table inet ${RULES_TABLE}`,
@@ -102,11 +109,14 @@ function markRules(): RuleSpec[] {
   ];
 }
 
-function captureRules(overrides: TrafficOverrides): RuleSpec[] {
-  return [...arrivingRules(overrides), ...leavingRules()];
+function captureRules(overrides: TrafficOverrides, probePorts: readonly number[] | undefined): RuleSpec[] {
+  return [...arrivingRules(overrides, probePorts), ...leavingRules()];
 }
 
-function arrivingRules({ captureInbound, virtualInterfaces }: TrafficOverrides): RuleSpec[] {
+function arrivingRules(
+  { captureInbound, virtualInterfaces }: TrafficOverrides,
+  probePorts: readonly number[] | undefined,
+): RuleSpec[] {
   const chain = 'capture-arriving';
   const rules: RuleSpec[] = virtualInterfaces.flatMap((name) => [
     {
@@ -119,20 +129,31 @@ function arrivingRules({ captureInbound, virtualInterfaces }: TrafficOverrides):
   if (!captureInbound) return rules;
   return [
     ...rules,
-    { chain: 'mark-arriving', id: 'probe-again-v4', text: `ip saddr ${PROBE_SOURCE_V4} meta l4proto tcp accept` },
-    { chain: 'mark-arriving', id: 'probe-again-v6', text: `ip6 saddr ${PROBE_SOURCE_V6} meta l4proto tcp accept` },
+    ...(probePorts?.length === 0 ? [] : probeRules('mark-arriving', 'probe-again', probePorts, 'accept')),
     {
       chain: 'mark-arriving',
       id: 'begun-without-syn',
       text: `iifname != "lo" tcp dport != ${HBONE_PORT} ${FIRST_PACKET} ct status & (confirmed | dnat) == confirmed counter drop`,
     },
-    { chain, id: 'probe-in-v4', text: `ip saddr ${PROBE_SOURCE_V4} meta l4proto tcp counter accept` },
-    { chain, id: 'probe-in-v6', text: `ip6 saddr ${PROBE_SOURCE_V6} meta l4proto tcp counter accept` },
+    ...(probePorts?.length === 0 ? [] : probeRules(chain, 'probe-in', probePorts, 'counter accept')),
     {
       chain,
       id: 'plaintext-in',
       text: `iifname != "lo" tcp dport != ${HBONE_PORT} ${FIRST_PACKET} ${NOT_FROM_AGENT} counter redirect to :${INBOUND_PLAINTEXT_PORT}`,
     },
+  ];
+}
+
+function probeRules(
+  chain: ChainSpec['name'],
+  id: string,
+  ports: readonly number[] | undefined,
+  verdict: string,
+): RuleSpec[] {
+  const where = ports === undefined ? 'meta l4proto tcp' : `tcp dport { ${ports.join(', ')} }`;
+  return [
+    { chain, id: `${id}-v4`, text: `ip saddr ${PROBE_SOURCE_V4} ${where} ${verdict}` },
+    { chain, id: `${id}-v6`, text: `ip6 saddr ${PROBE_SOURCE_V6} ${where} ${verdict}` },
   ];
 }
 

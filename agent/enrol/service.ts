@@ -1,13 +1,22 @@
 /**
- * Enrolment as the agent starts and stops it: take up the pods of the former run, then serve the CNI plugin, and sweep.
+ * Enrolment as the agent starts and stops it: take up the pods of the former run, write the rules of the node, serve the
+ * CNI plugin, follow the labels of running pods, and sweep.
+ *
+ *     directory (folder | API server) -> admission of CNI calls, running pods
+ *     enrolment -> status writer -> API server
  */
 import { Backoff } from '../../core/backoff.ts';
 import { toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { CniServer, type CniServerOptions } from './cni-server.ts';
-import { Enrolment, type EnrolmentOptions, type RestoreReport } from './enrolment.ts';
+import { Enrolment, type EnrolmentOptions } from './enrolment.ts';
+import { HostProbes } from './host-probes.ts';
 import { probeNft } from './nft.ts';
+import { NO_OBSERVER } from './observer.ts';
 import type { PodView } from './pod-entry.ts';
+import type { NodeView } from './pod-netns.ts';
+import type { RestoreReport } from './restore-report.ts';
+import { RunningPods } from './running-pods.ts';
 
 const log = logger('enrol');
 
@@ -15,12 +24,18 @@ const SWEEP_INTERVAL_MS = 15_000;
 /** A pod that could not be taken up is cut off, so it is tried again soon, then ever less often. */
 const FIRST_RETRY_MS = 250;
 
-export type EnrolmentServiceOptions = EnrolmentOptions & Pick<CniServerOptions, 'notReady'>;
+export type EnrolmentServiceOptions = Omit<EnrolmentOptions, 'probes'> &
+  Pick<CniServerOptions, 'notReady'> & {
+    /** Folders where runtimes mount network namespaces; absent: pods are enrolled by their CNI call only. */
+    readonly netnsDirectories?: readonly string[];
+  };
 
 export interface EnrolmentService {
   readonly enrolment: Enrolment;
   readonly restored: RestoreReport;
   list(): PodView[];
+  /** What is not as it should be and is being tried again, in words. */
+  problems(): string[];
   /** Stops serving; pods keep their rules (an agent that restarts takes them up, until then they fail closed). */
   close(): Promise<void>;
 }
@@ -28,32 +43,71 @@ export interface EnrolmentService {
 /** Resolves when restored pods are captured again and the plugin can call. Rejects with `MISSING_TOOL` without nft. */
 export async function startEnrolment(options: EnrolmentServiceOptions): Promise<EnrolmentService> {
   await probeNft();
-  const enrolment = await Enrolment.open(options);
+  const { node = {}, observer = NO_OBSERVER, directory, eligibility } = options;
+  const probes = openHostProbes(node);
+  const enrolment = await Enrolment.open({ ...options, ...(probes === undefined ? {} : { probes }) });
   const restored = await enrolment.restore();
+  await probes?.start();
   const server = await CniServer.open({ ...options, enrolment });
-  const sweeper = new Sweeper(enrolment);
+  const running =
+    options.netnsDirectories === undefined
+      ? undefined
+      : new RunningPods({
+          directory,
+          enrolment,
+          eligibility,
+          observer,
+          netns: {
+            sandboxes: enrolment.sandboxes,
+            directories: options.netnsDirectories,
+            hostProc: node.hostProc,
+            hostNetns: node.hostNetns,
+            findHolder: (netns) => enrolment.findHolder(netns),
+          },
+        });
+  const sweeper = new Sweeper(enrolment, probes);
   return {
     enrolment,
     restored,
     list: () => enrolment.list(),
+    problems: () => [
+      ...(probes?.problem === undefined ? [] : [`rules of the node: ${probes.problem}`]),
+      ...(running?.failing() ?? []).map(({ key, attempts, reason }) => `pod ${key}: ${reason} (attempt ${attempts})`),
+    ],
     close: async () => {
       await sweeper.close();
+      await running?.close();
       await server.close();
       await enrolment.close();
+      await probes?.close();
     },
   };
 }
 
-/** Sweeps over the pods from time to time, one sweep after another. */
+/** A node whose namespace cannot be opened is told of; probes are then judged like all traffic. */
+function openHostProbes({ hostNetns, hostProc }: NodeView): HostProbes | undefined {
+  if (hostNetns === undefined) return undefined;
+  try {
+    return HostProbes.open({ hostNetns, hostProc });
+  } catch (thrown) {
+    const { message } = toAmbitError(thrown, 'NETNS');
+    log.error({ path: hostNetns, reason: message }, 'the network of the node cannot be opened: probes are not exempt');
+    return undefined;
+  }
+}
+
+/** Sweeps over the pods and the rules of the node from time to time, one sweep after another. */
 class Sweeper {
   readonly #enrolment: Enrolment;
+  readonly #probes: HostProbes | undefined;
   readonly #backoff = new Backoff({ firstMs: FIRST_RETRY_MS, maxMs: SWEEP_INTERVAL_MS });
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
   #closed = false;
 
-  constructor(enrolment: Enrolment) {
+  constructor(enrolment: Enrolment, probes: HostProbes | undefined) {
     this.#enrolment = enrolment;
+    this.#probes = probes;
     this.#schedule();
   }
 
@@ -78,6 +132,7 @@ class Sweeper {
   async #sweep(): Promise<void> {
     try {
       await this.#enrolment.sweep();
+      await this.#probes?.check();
     } catch (thrown) {
       log.warn({ reason: toAmbitError(thrown, 'NETNS').message }, 'the sweep over pods was cut short');
     }

@@ -16,10 +16,15 @@ export const STORED_POD_VERSION = 1;
 export interface StoredPod {
   readonly version: typeof STORED_POD_VERSION;
   readonly pod: EnrolledPod;
-  readonly attachment: Attachment;
+  /** The runtime's name for the sandbox; undefined for a pod that the agent found running. */
+  readonly attachment: Attachment | undefined;
   readonly netns: NetnsIdentity & { readonly path: string };
   readonly overrides: TrafficOverrides;
   readonly rules: RulesFingerprint;
+  /** Ports kubelet probes; undefined when nobody knew. */
+  readonly probePorts: readonly number[] | undefined;
+  /** True when the pod was leaving the mesh: its rules redirect nothing new. */
+  readonly leaving: boolean;
   /** RFC 3339, UTC. */
   readonly enrolledAt: string;
 }
@@ -43,7 +48,7 @@ export function decodeStoredPod(value: unknown): StoredPod {
   return {
     version: STORED_POD_VERSION,
     pod: decodePod(fields.pod),
-    attachment: decodeAttachment(fields.attachment),
+    attachment: fields.attachment === undefined ? undefined : decodeAttachment(fields.attachment),
     netns: {
       path: text(netns.path, 'netns.path'),
       device: digits(netns.device, 'netns.device'),
@@ -58,6 +63,9 @@ export function decodeStoredPod(value: unknown): StoredPod {
       chains: texts(rules.chains, 'rules.chains'),
       rules: texts(rules.rules, 'rules.rules'),
     },
+    // Absent in files of former versions.
+    probePorts: fields.probePorts === undefined ? undefined : ports(fields.probePorts, 'probePorts'),
+    leaving: fields.leaving === true,
     enrolledAt: text(fields.enrolledAt, 'enrolledAt'),
   };
 }
@@ -94,6 +102,14 @@ function text(value: unknown, field: string): string {
 function texts(value: unknown, field: string): readonly string[] {
   if (!Array.isArray(value) || value.length > MAX_LIST) throw wrong(field, 'a list');
   return value.map((entry) => text(entry, field));
+}
+
+function ports(value: unknown, field: string): readonly number[] {
+  if (!Array.isArray(value) || value.length > MAX_LIST) throw wrong(field, 'a list');
+  return value.map((port: unknown) => {
+    if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) throw wrong(field, 'ports');
+    return port;
+  });
 }
 
 function digits(value: unknown, field: string): string {

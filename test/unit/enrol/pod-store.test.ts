@@ -16,6 +16,8 @@ function stored(uid: string): StoredPod {
     netns: { path: '/run/netns/x', device: '4', inode: '18446744073709551615' },
     overrides: { captureInbound: false, virtualInterfaces: ['vm0'] },
     rules: { text: 'ab', chains: ['c'], rules: ['r'] },
+    probePorts: [8080],
+    leaving: false,
     enrolledAt: '2030-01-01T00:00:00.000Z',
   };
 }
