@@ -1,6 +1,7 @@
 /** Every bound of the control plane with what happens there: the source of its section in docs/LIMITS.md. */
 import { MAX_CERTIFICATE_MESSAGE_BYTES, MAX_DISCOVERY_REQUEST_BYTES } from '../core/grpc.ts';
 import { MAX_DER_BYTES } from './ca/der.ts';
+import { LISTENER_LIMITS } from './listener.ts';
 import { MAX_FILE_BYTES } from './sources/folder-scan.ts';
 import { STATUS_LIMITS } from './status-server.ts';
 import { DISCOVERY_LIMIT_ROWS } from './xds/limit-rows.ts';
@@ -32,6 +33,36 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     value: `${STATUS_LIMITS.silenceTimeoutMs / 1000}s`,
     meaning: 'silence on the status port, between requests or while an answer is sent',
     atTheLimit: 'closed',
+  },
+  {
+    name: 'maxUnproven',
+    value: `${LISTENER_LIMITS.maxUnproven} connections, ${LISTENER_LIMITS.maxUnprovenPerAddress} of one address`,
+    meaning: 'connections to the gRPC port on which no call was authenticated yet',
+    atTheLimit: 'of one address: reset; of all: the oldest of the address that holds most of them is closed',
+  },
+  {
+    name: 'proveWithinMs',
+    value: `${LISTENER_LIMITS.proveWithinMs / 1000}s`,
+    meaning: 'time for the TLS handshake and the first authenticated call',
+    atTheLimit: 'closed',
+  },
+  {
+    name: 'maxConnections (gRPC)',
+    value: `${LISTENER_LIMITS.maxConnections} connections, ${LISTENER_LIMITS.maxPerAddress} of one address`,
+    meaning: 'connections to the gRPC port',
+    atTheLimit: 'reset',
+  },
+  {
+    name: 'accepts',
+    value: `${LISTENER_LIMITS.acceptBurst} connections, then ${LISTENER_LIMITS.acceptsPerSecond}/s`,
+    meaning: 'connections that one address opens to the gRPC port',
+    atTheLimit: 'reset',
+  },
+  {
+    name: 'maxRefusedCalls',
+    value: `${LISTENER_LIMITS.maxRefusedCalls} calls`,
+    meaning: 'calls without a valid proof of identity on one connection',
+    atTheLimit: 'the connection is closed',
   },
   ...DISCOVERY_LIMIT_ROWS,
   {
