@@ -7,13 +7,14 @@
 import { type CidrBlock, cidrContains, ipToBytes, parseCidr, parseIp } from '../../core/ip.ts';
 import type { Resource } from './resource.ts';
 
-type Indexed = Pick<Resource, 'name' | 'aliases' | 'services' | 'node'>;
+type Indexed = Pick<Resource, 'name' | 'aliases' | 'services' | 'node' | 'waypoints'>;
 
 export class ResourceIndex {
   readonly #names = new Set<string>();
   readonly #aliases = new NameMap();
   readonly #members = new NameMap();
   readonly #onNode = new NameMap();
+  readonly #behind = new NameMap();
   /** Services with address blocks: network to blocks. Few. */
   readonly #blocks = new Map<string, { readonly block: CidrBlock; readonly name: string }[]>();
 
@@ -29,6 +30,7 @@ export class ResourceIndex {
     }
     for (const service of resource.services) this.#members.add(service, resource.name);
     if (resource.node !== '') this.#onNode.add(resource.node, resource.name);
+    for (const waypoint of resource.waypoints ?? []) this.#behind.add(waypoint, resource.name);
   }
 
   /** `resource` must be what was added: its aliases and memberships are taken out. */
@@ -44,6 +46,7 @@ export class ResourceIndex {
     }
     for (const service of resource.services) this.#members.remove(service, resource.name);
     if (resource.node !== '') this.#onNode.remove(resource.node, resource.name);
+    for (const waypoint of resource.waypoints ?? []) this.#behind.remove(waypoint, resource.name);
   }
 
   /**
@@ -64,6 +67,11 @@ export class ResourceIndex {
   /** Workloads on a node. */
   onNode(node: string): Iterable<string> {
     return this.#onNode.get(node);
+  }
+
+  /** Services and workloads behind a waypoint, by the name it is addressed by: `<namespace>/<hostname>`, `<network>/<ip>`. */
+  behind(waypoint: string): Iterable<string> {
+    return this.#behind.get(waypoint);
   }
 
   #withinBlocks(key: string): string[] {

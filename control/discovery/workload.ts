@@ -1,9 +1,14 @@
-/** Pod -> istio.workload.Workload. Pure. */
+/**
+ * Pod -> istio.workload.Workload. Pure.
+ *
+ * A pod that is being deleted stays announced as UNHEALTHY until it is gone or terminal, so that its connections drain
+ * before its address vanishes.
+ */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import {
+  type ApplicationTunnelSchema,
+  type GatewayAddressSchema,
   NetworkMode,
-  type PortSchema,
-  TunnelProtocol,
   type Workload,
   WorkloadSchema,
   WorkloadStatus,
@@ -11,89 +16,49 @@ import {
 } from '../../api/gen/istio/workload/workload_pb.js';
 import { ipToBytes } from '../../core/ip.ts';
 import type { Node } from '../objects/cluster.ts';
-import { selects } from '../objects/metadata.ts';
 import { isTerminal, type Pod } from '../objects/pod.ts';
-import type { Service } from '../objects/service.ts';
 import type { MeshSettings } from '../settings.ts';
 import { canonicalName, canonicalRevision, workloadName } from './canonical.ts';
-import { serviceKey, tcpPorts } from './service.ts';
-
-/** Identities of this domain are the default of the wire format and are left empty. */
-const DEFAULT_TRUST_DOMAIN = 'cluster.local';
+import { type EndpointService, memberships } from './membership.ts';
+import { podUid } from './uid.ts';
+import { nodeLocality, trustDomainField, tunnelFields } from './workload-fields.ts';
 
 export interface PodSurroundings {
-  readonly node: Node | undefined;
-  /** Services of the pod's namespace. */
-  readonly services: Iterable<Service>;
+  readonly node: Pick<Node, 'meta'> | undefined;
+  /** Services the pod is an endpoint of. */
+  readonly services: readonly EndpointService[];
   /** Names `<namespace>/<name>` of the policies that select the pod, in the order they are announced. */
   readonly policies: readonly string[];
-}
-
-export function podUid(clusterId: string, namespace: string, name: string): string {
-  return `${clusterId}//Pod/${namespace}/${name}`;
+  readonly waypoint: MessageInitShape<typeof GatewayAddressSchema> | undefined;
+  /** Of a pod of a waypoint that does not terminate HBONE itself. */
+  readonly applicationTunnel: MessageInitShape<typeof ApplicationTunnelSchema> | undefined;
 }
 
 /** Undefined while the pod has no address and when it will never run again. */
 export function buildWorkload(pod: Pod, around: PodSurroundings, settings: MeshSettings): Workload | undefined {
   if (isTerminal(pod) || pod.ips.length === 0) return undefined;
-  const labels = around.node?.meta.labels;
-  const region = labels?.get('topology.kubernetes.io/region') ?? '';
-  const zone = labels?.get('topology.kubernetes.io/zone') ?? '';
-  const subzone = labels?.get('topology.istio.io/subzone') ?? '';
-  const nativeTunnel = speaksTunnelItself(pod);
-  const enrolled = pod.meta.annotations.get('ambient.istio.io/redirection') === 'enabled';
+  const { meta } = pod;
   return create(WorkloadSchema, {
-    uid: podUid(settings.clusterId, pod.meta.namespace, pod.meta.name),
-    name: pod.meta.name,
-    namespace: pod.meta.namespace,
+    uid: podUid(settings.clusterId, meta.namespace, meta.name),
+    name: meta.name,
+    namespace: meta.namespace,
     addresses: pod.ips.map(ipToBytes),
     network: settings.network,
-    tunnelProtocol: nativeTunnel || enrolled ? TunnelProtocol.HBONE : TunnelProtocol.NONE,
-    nativeTunnel,
-    trustDomain: settings.trustDomain === DEFAULT_TRUST_DOMAIN ? '' : settings.trustDomain,
+    ...tunnelFields(meta.labels, meta.annotations),
+    trustDomain: trustDomainField(settings),
     serviceAccount: pod.serviceAccount,
+    waypoint: around.waypoint,
     node: pod.nodeName,
-    canonicalName: canonicalName(pod),
-    canonicalRevision: canonicalRevision(pod),
+    canonicalName: canonicalName(meta),
+    canonicalRevision: canonicalRevision(meta),
     workloadType: WorkloadType.POD,
-    workloadName: workloadName(pod),
-    services: memberships(pod, around.services, settings),
+    workloadName: workloadName(meta),
+    applicationTunnel: around.applicationTunnel,
+    services: memberships(around.services, (name) => pod.namedPorts.find((port) => port.name === name)?.port),
     authorizationPolicies: [...around.policies],
-    status: pod.ready && !pod.meta.deleting ? WorkloadStatus.HEALTHY : WorkloadStatus.UNHEALTHY,
+    status: pod.ready && !meta.deleting ? WorkloadStatus.HEALTHY : WorkloadStatus.UNHEALTHY,
     clusterId: settings.clusterId,
-    locality: region + zone + subzone === '' ? undefined : { region, zone, subzone },
+    locality: nodeLocality(around.node),
     networkMode: pod.hostNetwork ? NetworkMode.HOST_NETWORK : NetworkMode.STANDARD,
-  });
-}
-
-/** Sidecars, gateways and waypoints terminate HBONE themselves and say so by label. */
-function speaksTunnelItself(pod: Pod): boolean {
-  return (pod.meta.labels.get('networking.istio.io/tunnel') ?? '').split(',').includes('http');
-}
-
-/** Keys in ascending order, so that equal workloads have equal bytes. */
-function memberships(
-  pod: Pod,
-  services: Iterable<Service>,
-  settings: MeshSettings,
-): Record<string, { ports: MessageInitShape<typeof PortSchema>[] }> {
-  const entries: [string, { ports: MessageInitShape<typeof PortSchema>[] }][] = [];
-  for (const service of services) {
-    if (service.type === 'ExternalName' || service.selector.size === 0) continue;
-    if (selects(service.selector, pod.meta.labels)) {
-      entries.push([serviceKey(service, settings), { ports: portsOf(pod, service) }]);
-    }
-  }
-  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-/** Ports whose named target this pod does not have are left out: the pod does not serve them. */
-function portsOf(pod: Pod, service: Service): MessageInitShape<typeof PortSchema>[] {
-  return tcpPorts(service).flatMap((port) => {
-    const targetPort =
-      typeof port.target === 'number'
-        ? port.target
-        : pod.namedPorts.find((candidate) => candidate.name === port.target)?.port;
-    return targetPort === undefined ? [] : [{ servicePort: port.port, targetPort }];
   });
 }

@@ -84,6 +84,27 @@ test('a service that comes after its pods makes them its endpoints, and one whos
   assert.deepEqual(mesh.names(), ['Kubernetes//Pod/shop/web-1']);
 });
 
+test('selectors decide membership; without a selector, or renaming an outside host, there is none', () => {
+  const mesh = new Mesh();
+  const named = (name: string, spec: string): string =>
+    `{apiVersion: v1, kind: Service, metadata: {name: ${name}, namespace: shop}, spec: ${spec}}\n---\n`;
+  mesh.add(
+    [
+      named('web', '{selector: {app: web}, ports: [{port: 80}]}'),
+      named('other', '{selector: {app: other}, ports: [{port: 80}]}'),
+      named('both', '{selector: {app: web, tier: x}, ports: [{port: 80}]}'),
+      named('manual', '{ports: [{port: 80}]}'),
+      named('outside', '{type: ExternalName, externalName: x.example, selector: {app: web}}'),
+      named('headless', '{clusterIP: None, selector: {app: web}, ports: [{port: 80}]}'),
+      pod('web-1'),
+    ].join(''),
+  );
+  assert.deepEqual(Object.keys(mesh.workload('shop/web-1').services), [
+    'shop/headless.shop.svc.cluster.local',
+    'shop/web.shop.svc.cluster.local',
+  ]);
+});
+
 test('a policy that comes after its pod is named by it (PolicyAfterPod), sorted, also from the root namespace', () => {
   const mesh = new Mesh();
   mesh.add(pod('web-1'));
@@ -154,7 +175,7 @@ test('a selector in the root namespace selects nothing, and says so', () => {
   mesh.add(pod('web-1'));
   mesh.add(peer('web', 'istio-system', '{selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}}'));
   assert.deepEqual(mesh.workload('shop/web-1').authorizationPolicies, []);
-  assert.equal(mesh.builder.conditions().get('PeerAuthentication/istio-system/web')?.[0]?.reason, 'Ignored');
+  assert.equal(mesh.builder.conditions().get('PeerAuthentication/istio-system/web')?.[0]?.reason, 'Invalid');
 });
 
 test('a change rebuilds only what can depend on it', () => {
@@ -164,7 +185,9 @@ test('a change rebuilds only what can depend on it', () => {
   assert.deepEqual(names(mesh.add(pod('web-1', '{app: web, x: y}'))), ['Kubernetes//Pod/shop/web-1']);
   assert.deepEqual(names(mesh.add(policy('all', 'shop', '{}'))), ['shop/all']);
   assert.deepEqual(names(mesh.add(policy('some', 'shop', SELECT_WEB))), ['Kubernetes//Pod/shop/web-1', 'shop/some']);
-  assert.deepEqual(names(mesh.add(service())), ['Kubernetes//Pod/shop/web-1', 'shop/web.shop.svc.cluster.local']);
+  assert.deepEqual(names(mesh.add(service())), ['shop/web.shop.svc.cluster.local']);
+  const other = names(mesh.add(service('{app: other}')));
+  assert.deepEqual(other, ['Kubernetes//Pod/shop/web-1', 'shop/web.shop.svc.cluster.local']);
 });
 
 test('after any churn the served state equals a build from scratch', () => {

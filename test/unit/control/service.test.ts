@@ -23,6 +23,8 @@ function serviceYaml(spec: object, metadata: object = {}): string {
   });
 }
 
+const NOT_BOUND = { waypoint: undefined, canary: undefined, condition: undefined };
+
 function build(spec: object, metadata?: object, namespaceAnnotations?: object): Service | undefined {
   const namespace =
     namespaceAnnotations === undefined
@@ -35,7 +37,8 @@ function build(spec: object, metadata?: object, namespaceAnnotations?: object): 
             metadata: { name: 'shop', annotations: namespaceAnnotations },
           }),
         );
-  return buildService(objectOf('Service', serviceYaml(spec, metadata)), namespace, { ...SETTINGS, network: 'net1' });
+  const settings = { ...SETTINGS, network: 'net1' };
+  return buildService(objectOf('Service', serviceYaml(spec, metadata)), namespace, NOT_BOUND, settings);
 }
 
 test('a service has its hostname, its addresses in the network of the source, and is canonical', () => {

@@ -8,6 +8,7 @@ import {
   WorkloadStatus,
   WorkloadType,
 } from '../../../api/gen/istio/workload/workload_pb.js';
+import { endpointService } from '../../../control/discovery/service.ts';
 import { buildWorkload } from '../../../control/discovery/workload.ts';
 import { ipFromBytes } from '../../../core/ip.ts';
 import { objectOf, problemsOf, SETTINGS } from '../../support/control.ts';
@@ -39,7 +40,7 @@ function build(
 ): Workload | undefined {
   return buildWorkload(
     objectOf('Pod', podYaml(text)),
-    { node: undefined, services: [], policies: [], ...around },
+    { node: undefined, services: [], policies: [], waypoint: undefined, applicationTunnel: undefined, ...around },
     settings,
   );
 }
@@ -131,21 +132,6 @@ test('the locality comes from the labels of the node', () => {
   assert.deepEqual([locality?.region, locality?.zone, locality?.subzone], ['r', 'z', 's']);
 });
 
-test('selectors decide membership; without a selector, or renaming an outside host, there is none', () => {
-  const services = [
-    service({}, 'web'),
-    service({ selector: { app: 'other' } }, 'other'),
-    service({ selector: {} }, 'manual'),
-    service({ type: 'ExternalName', externalName: 'x.example' }, 'outside'),
-    service({ clusterIP: 'None' }, 'headless'),
-  ];
-  const workload = built({}, { services });
-  assert.deepEqual(Object.keys(workload.services), [
-    'shop/headless.shop.svc.cluster.local',
-    'shop/web.shop.svc.cluster.local',
-  ]);
-});
-
 test('a named target port is the container port of that name in this pod, TCP only, sidecars included', () => {
   const spec = {
     containers: [
@@ -167,7 +153,7 @@ test('a named target port is the container port of that name in this pod, TCP on
     port: index + 1,
     targetPort,
   }));
-  const workload = built({ spec }, { services: [service({ ports })] });
+  const workload = built({ spec }, { services: [endpointService(service({ ports }), SETTINGS)] });
   const list = workload.services['shop/web.shop.svc.cluster.local']?.ports.map((port) => [
     port.servicePort,
     port.targetPort,
@@ -184,7 +170,7 @@ test('a target port is the port itself by default, and a quoted number is a numb
     { name: 'b', port: 81, targetPort: '8081' },
     { name: 'u', port: 82, protocol: 'UDP' },
   ];
-  const workload = built({}, { services: [service({ ports })] });
+  const workload = built({}, { services: [endpointService(service({ ports }), SETTINGS)] });
   const list = workload.services['shop/web.shop.svc.cluster.local']?.ports.map((port) => [
     port.servicePort,
     port.targetPort,

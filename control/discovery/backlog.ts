@@ -1,0 +1,93 @@
+/**
+ * What has to be built anew, in the order in which it is worked off. Everything is noted by name, never with its content:
+ * whatever is built is built from the objects as they are at that moment, so that the order of changes cannot matter.
+ *
+ *   1. policies that changed            announced before the workloads that name them
+ *   2. hosts, then what is said of them services before their endpoints
+ *   3. sweeps                           find the stale workloads of a namespace, of a node, of the mesh
+ *   4. workloads that changed           in front of those that are stale because of something else
+ *   5. stale workloads
+ *   6. policies that are gone           after the workloads that named them
+ */
+import type { ObjectMeta } from '../objects/metadata.ts';
+import type { ObjectKey } from '../objects/object.ts';
+import type { Pod } from '../objects/pod.ts';
+import { SelectorIndex } from './selector-index.ts';
+
+/** The whole mesh, where a namespace is meant; no namespace has this name. */
+export const EVERYWHERE = '*';
+
+type Selector = ReadonlyMap<string, string>;
+
+/** Workloads to look at: all of a namespace or of the mesh, or those that a selector or a test is true for. */
+export interface Sweep {
+  /** `EVERYWHERE` or a namespace. */
+  readonly scope: string;
+  readonly selectors?: SelectorIndex<{ readonly selector: Selector }> | undefined;
+  readonly tests?: readonly ((meta: ObjectMeta) => boolean)[];
+}
+
+export class Backlog {
+  /** Keys of AuthorizationPolicies and PeerAuthentications. */
+  readonly policies = new Set<ObjectKey>();
+  /** `<namespace>/<host>`. */
+  readonly hosts = new Set<string>();
+  /** Keys of Services and ServiceEntries of which something else may be said now. */
+  readonly conditions = new Set<ObjectKey>();
+  /** Keys of Pods, WorkloadEntries, EndpointSlices and ServiceEntries. */
+  readonly workloads = new Set<ObjectKey>();
+  readonly nodes = new Set<string>();
+  /** Pods that a sweep found; a removed one is not built. */
+  readonly stalePods = new Set<Pod>();
+  readonly staleWorkloads = new Set<ObjectKey>();
+  /** Authorization resources that may be gone. */
+  readonly vanishing = new Set<string>();
+  readonly #wholeScopes = new Set<string>();
+  readonly #selected = new Map<string, SelectorIndex<{ readonly selector: Selector }>>();
+  readonly #tests = new Map<string, (meta: ObjectMeta) => boolean>();
+  #selectors = 0;
+
+  /** All workloads of a namespace, or of the mesh. */
+  sweep(scope: string): void {
+    this.#wholeScopes.add(scope);
+    if (scope === EVERYWHERE) {
+      this.#selected.clear();
+      this.#tests.clear();
+    } else this.#selected.delete(scope);
+  }
+
+  /** Workloads of a namespace, or of the mesh, that a selector selects. */
+  sweepSelected(scope: string, selector: Selector): void {
+    if (this.#wholeScopes.has(scope) || this.#wholeScopes.has(EVERYWHERE)) return;
+    const selectors = this.#selected.get(scope) ?? new SelectorIndex<{ readonly selector: Selector }>();
+    selectors.set(scope, String(this.#selectors++), { selector });
+    this.#selected.set(scope, selectors);
+  }
+
+  /** Workloads of the mesh that `test` is true for; a later call with the same name replaces an earlier one. */
+  sweepWhere(name: string, test: (meta: ObjectMeta) => boolean): void {
+    if (!this.#wholeScopes.has(EVERYWHERE)) this.#tests.set(name, test);
+  }
+
+  /** The next sweep, widest first: it makes narrower ones needless. */
+  nextSweep(): Sweep | undefined {
+    if (this.#wholeScopes.delete(EVERYWHERE)) {
+      this.#wholeScopes.clear();
+      return { scope: EVERYWHERE };
+    }
+    if (this.#tests.size > 0) {
+      const tests = [...this.#tests.values()];
+      this.#tests.clear();
+      return { scope: EVERYWHERE, tests };
+    }
+    for (const scope of this.#wholeScopes) {
+      this.#wholeScopes.delete(scope);
+      return { scope };
+    }
+    for (const [scope, selectors] of this.#selected) {
+      this.#selected.delete(scope);
+      return { scope, selectors };
+    }
+    return undefined;
+  }
+}
