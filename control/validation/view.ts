@@ -56,6 +56,8 @@ export interface ViewParts {
    */
   readonly complete: boolean;
   readonly settings?: AnalysisSettings;
+  /** Most workloads that are looked at; the rest counts as not known. Absent: all. */
+  readonly maxWorkloads?: number;
 }
 
 export class AnalysisView {
@@ -66,13 +68,15 @@ export class AnalysisView {
   readonly #templates: readonly Workload[];
   readonly #workloads = new Map<string, readonly Workload[]>();
   readonly #enrolled = new Map<Workload, boolean>();
+  #workloadsLeft: number;
 
-  constructor({ objects, templates, networkPolicies, complete, settings }: ViewParts) {
+  constructor({ objects, templates, networkPolicies, complete, settings, maxWorkloads }: ViewParts) {
     this.objects = objects;
     this.#templates = templates ?? [];
     this.networkPolicies = networkPolicies ?? [];
     this.complete = complete;
     this.settings = settings ?? DEFAULT_ANALYSIS_SETTINGS;
+    this.#workloadsLeft = maxWorkloads ?? Number.POSITIVE_INFINITY;
   }
 
   /** True when an object of the kind that is not here does not exist. */
@@ -80,9 +84,9 @@ export class AnalysisView {
     return this.complete || this.objects.all(kind)[Symbol.iterator]().next().done !== true;
   }
 
-  /** True when a workload that is not here does not exist. */
+  /** True when a workload that was not found does not exist; ask after looking. */
   get knowsWorkloads(): boolean {
-    return this.#templates.length > 0 || this.knows('Pod');
+    return this.#workloadsLeft > 0 && (this.#templates.length > 0 || this.knows('Pod'));
   }
 
   /** Workloads of a namespace that run or will. */
@@ -92,6 +96,8 @@ export class AnalysisView {
     const found: Workload[] = this.#templates.filter((template) => template.namespace === namespace);
     for (const pod of this.objects.inNamespace('Pod', namespace)) {
       if (isTerminal(pod)) continue;
+      if (this.#workloadsLeft <= 0) break;
+      this.#workloadsLeft--;
       const { name, labels, annotations, owner } = pod.meta;
       found.push({
         kind: 'Pod',

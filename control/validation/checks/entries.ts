@@ -30,11 +30,11 @@ function* checkEndpoints(entry: ServiceEntry, view: AnalysisView): Iterable<Find
     yield finding('AMB0407', { object, field: 'spec.endpoints' }, 'is empty with resolution STATIC');
     return;
   }
-  if (!view.knowsWorkloads && !view.knows('WorkloadEntry')) return;
   const { namespace } = entry.meta;
   const entries = view.objects.inNamespace('WorkloadEntry', namespace);
   if (view.workloadsIn(namespace).some(({ labels }) => selects(selector, labels))) return;
   for (const candidate of entries) if (selects(selector, endpointLabels(candidate.meta, candidate))) return;
+  if (!view.knowsWorkloads && !view.knows('WorkloadEntry')) return;
   const labels = [...selector].map(([key, value]) => `${key}=${value}`).join(', ');
   const at = { object, field: 'spec.workloadSelector.labels' };
   yield finding('AMB0401', at, `no pod or WorkloadEntry of namespace ${namespace} has ${labels}`);

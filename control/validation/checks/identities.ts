@@ -43,7 +43,8 @@ function* checkAccounts(policy: AuthorizationPolicy, term: MatchTerm, view: Anal
 function accountExists(namespace: string, name: string, view: AnalysisView): boolean {
   if (!view.knows('ServiceAccount') || view.objects.find('ServiceAccount', namespace, name) !== undefined) return true;
   if (name === 'default' && view.objects.find('Namespace', '', namespace) !== undefined) return true;
-  return view.workloadsIn(namespace).some(({ serviceAccount }) => serviceAccount === name);
+  const runs = view.workloadsIn(namespace).some(({ serviceAccount }) => serviceAccount === name);
+  return runs || !view.knowsWorkloads;
 }
 
 /** A DENY that names a foreign domain protects nothing; an ALLOW merely allows nobody. */
@@ -67,7 +68,6 @@ function trustDomainOf(match: TextMatch): string | undefined {
 
 /** A namespace from which only plaintext can come: its clients have no identity and so no namespace either. */
 function* checkNamespaces(policy: AuthorizationPolicy, term: MatchTerm, view: AnalysisView): Iterable<Finding> {
-  if (!view.knowsWorkloads) return;
   const wanted = new Set<string>();
   for (const match of term.l4.namespaces ?? []) if (match.kind === 'exact') wanted.add(match.value);
   for (const { namespace } of namedAccounts({ ...term.l4, notPrincipals: [], notServiceAccounts: [] }, policy))
@@ -76,6 +76,7 @@ function* checkNamespaces(policy: AuthorizationPolicy, term: MatchTerm, view: An
     const workloads = view.workloadsIn(namespace);
     if (workloads.length === 0 || workloads.some((workload) => speaksForItself(workload) || view.isEnrolled(workload)))
       continue;
+    if (!view.knowsWorkloads) return;
     const message = `namespace ${namespace} has no workload in the mesh`;
     yield finding('AMB0117', { object: keyOf(policy), field: term.field }, message);
   }

@@ -38,7 +38,7 @@ function isForOthersOnly(policy: AuthorizationPolicy, view: AnalysisView): boole
     if (view.isEnrolled(workload)) return false;
     any = true;
   }
-  return any;
+  return any && view.knowsWorkloads;
 }
 
 function effectOnAllow({ rules }: AuthorizationPolicy): string {

@@ -60,13 +60,13 @@ function* checkPortNumbers(peer: PeerAuthentication, view: AnalysisView): Iterab
 
 /** Whoever is not in the mesh may be a client; which of them are, only traffic shows. */
 function* checkStrict(peer: PeerAuthentication, view: AnalysisView): Iterable<Finding> {
-  if (peer.mode !== 'STRICT' || !view.knowsWorkloads) return;
+  if (peer.mode !== 'STRICT') return;
   const outside = new Set<string>();
   for (const workload of view.allWorkloads()) {
     const excluded = view.settings.eligibility.excludedNamespaces.has(workload.namespace);
     if (!excluded && !view.isEnrolled(workload)) outside.add(workload.owner);
   }
-  if (outside.size === 0) return;
+  if (outside.size === 0 || !view.knowsWorkloads) return;
   const named = [...outside].slice(0, MAX_NAMED).join(', ') + (outside.size > MAX_NAMED ? ', ...' : '');
   const message = `is STRICT, and ${outside.size} workloads are not in the mesh (${named})`;
   yield finding('AMB0304', { object: keyOf(peer), field: 'mtls.mode' }, message);

@@ -14,8 +14,9 @@ export function* checkSelection(policy: AuthorizationPolicy, view: AnalysisView)
     const message = 'is on trial: the annotation istio.io/dry-run is "true"';
     yield finding('AMB0114', { object, field: 'metadata.annotations' }, message);
   }
-  if (policy.targets.length > 0 || !view.knowsWorkloads) return;
+  if (policy.targets.length > 0) return;
   const workloads = [...view.workloadsOf(policy)];
+  if (!view.knowsWorkloads) return;
   if (workloads.length === 0) {
     if (policy.selector === undefined) return;
     const labels = [...policy.selector].map(([key, value]) => `${key}=${value}`).join(', ');

@@ -8,9 +8,10 @@ import type { AnalysisView } from '../view.ts';
 import { keyOf } from './keys.ts';
 
 function* checkServiceSelector(service: Service, view: AnalysisView): Iterable<Finding> {
-  if (service.selector.size === 0 || service.type === 'ExternalName' || !view.knowsWorkloads) return;
+  if (service.selector.size === 0 || service.type === 'ExternalName') return;
   const { namespace } = service.meta;
-  if (view.workloadsIn(namespace).some(({ labels }) => selects(service.selector, labels))) return;
+  if (view.workloadsIn(namespace).some(({ labels }) => selects(service.selector, labels)) || !view.knowsWorkloads)
+    return;
   const labels = [...service.selector].map(([key, value]) => `${key}=${value}`).join(', ');
   yield finding(
     'AMB0401',
