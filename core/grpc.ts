@@ -97,6 +97,8 @@ export interface TlsTarget {
   readonly rootsPem?: string | undefined;
   /** Name the certificate must carry where it is not the host of `address`. */
   readonly serverName?: string | undefined;
+  /** Shown to servers that ask for a certificate. PEM; the leaf comes first. */
+  readonly identity?: { readonly chainPem: string; readonly keyPem: string } | undefined;
 }
 
 /** Sent as SNI where the server is known by its IP address: RFC 6066 section 3 allows no addresses there. */
@@ -110,6 +112,7 @@ export function openTlsClient(target: TlsTarget, options: ChannelOptions = {}): 
   const context = createSecureContext({
     minVersion: 'TLSv1.3',
     ...(target.rootsPem === undefined ? {} : { ca: target.rootsPem }),
+    ...(target.identity === undefined ? {} : { cert: target.identity.chainPem, key: target.identity.keyPem }),
   });
   const host = target.serverName ?? target.address.replace(/:[0-9]+$/, '').replace(/^\[(.*)\]$/, '$1');
   const byAddress = isIP(host) !== 0;

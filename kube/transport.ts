@@ -40,6 +40,8 @@ export interface HttpCall {
   readonly body?: unknown;
   /** Of the body. */
   readonly contentType?: string | undefined;
+  /** A media type that is JSON by another name. */
+  readonly accept?: string | undefined;
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -151,7 +153,10 @@ export class Transport {
 
   #send(call: HttpCall, agent: Agent, state: CredentialState, signal: AbortSignal): Promise<Outcome> {
     const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
-    const headers: Record<string, string | number> = { accept: 'application/json', 'user-agent': this.#userAgent };
+    const headers: Record<string, string | number> = {
+      accept: call.accept ?? 'application/json',
+      'user-agent': this.#userAgent,
+    };
     if (state.authorization !== undefined) headers.authorization = state.authorization;
     if (body !== undefined) {
       headers['content-type'] = call.contentType ?? 'application/json';

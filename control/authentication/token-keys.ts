@@ -13,6 +13,7 @@ import type { KubeClient } from '../../kube/client.ts';
 export type SignatureVerdict = 'signed' | 'forged' | 'unknown';
 
 const JWKS_PATH = '/openid/v1/jwks';
+const JWKS_TYPE = 'application/jwk-set+json';
 /** The keys are fetched again for a token of an unknown key, but not more often than this. */
 const REFRESH_PAUSE_MS = 10_000;
 const MAX_KEYS = 100;
@@ -80,7 +81,8 @@ export class TokenKeys {
 
   async #fetch(): Promise<void> {
     try {
-      const body = await this.#client.request({ method: 'GET', path: JWKS_PATH, timeoutMs: TIMEOUT_MS });
+      const call = { method: 'GET', path: JWKS_PATH, accept: JWKS_TYPE, timeoutMs: TIMEOUT_MS } as const;
+      const body = await this.#client.request(call);
       const decoded = decode(keySet, body);
       if (!decoded.ok || decoded.value.keys.length > MAX_KEYS) throw new Error('the answer is not a set of keys');
       const keys = decoded.value.keys.map((key) => Object.fromEntries(Object.entries(key).filter(([, v]) => v !== '')));
