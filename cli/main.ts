@@ -1,6 +1,7 @@
 /** The `ambit` command line: one file per command, put together here. */
 import { Command } from 'commander';
 import { agentCommand } from './agent.ts';
+import { checkCommand } from './check.ts';
 import { connectionsCommand } from './connections.ts';
 import { controlCommand } from './control.ts';
 import { endWhenReaderLeaves, printFailure } from './output.ts';
@@ -18,6 +19,7 @@ export function buildProgram(): Command {
     .addCommand(agentCommand())
     .addCommand(controlCommand())
     .addCommand(sandboxCommand())
+    .addCommand(checkCommand())
     .addCommand(connectionsCommand())
     .addCommand(whyCommand())
     .addCommand(tokenCommand())
