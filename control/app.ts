@@ -3,7 +3,7 @@
  * replica writes back. Every part starts and stops itself (`part.ts`); here is who they are, in which order they come,
  * and what operators see of them.
  */
-import { formatSocketAddress } from '../core/ip.ts';
+import { formatSocketAddress, type SocketAddress } from '../core/ip.ts';
 import { logger } from '../core/log.ts';
 import { TrustBundleTask } from './ca/trust-bundle-task.ts';
 import { TrustDistributor } from './ca/trust-distributor.ts';
@@ -17,6 +17,8 @@ import { NodeUntaint } from './leader/node-untaint.ts';
 import { RootRotation } from './leader/root-rotation.ts';
 import { StatusWriter } from './leader/status-writer.ts';
 import type { LeaderTask } from './leader/task.ts';
+import { WebhookRoots } from './leader/webhook-roots.ts';
+import { ControlListener } from './listener.ts';
 import { MeshPipeline } from './mesh-pipeline.ts';
 import { ControlMetrics } from './metrics.ts';
 import { ObjectStore } from './model/object-store.ts';
@@ -25,6 +27,9 @@ import { type Cluster, openPlatform, type Platform } from './platform.ts';
 import { RpcServer } from './rpc-server.ts';
 import { StatusPart } from './status-part.ts';
 import { collectMetrics, statusViews } from './status-views.ts';
+import { DEFAULT_ANALYSIS_SETTINGS } from './validation/view.ts';
+import { openJudges } from './webhook/judge.ts';
+import { WebhookServer } from './webhook/server.ts';
 import { DiscoveryService } from './xds/discovery-service.ts';
 
 const log = logger('control');
@@ -51,7 +56,9 @@ export class ControlPlane {
     const { cluster, source, replica } = this.#platform;
     const builder = new MeshBuilder(store, config);
     this.#builder = builder;
-    const discovery = new DiscoveryService(metrics, { replica });
+    const listener = new ControlListener(metrics);
+    const disconnect = (peer: string): void => listener.disconnect(peer);
+    const discovery = new DiscoveryService(metrics, { replica, disconnect });
     this.#identity = new Identity(config, this.#platform.identity, store, metrics);
     this.#leader = cluster === undefined || !config.leaderElection ? undefined : this.#electable(cluster);
     const pipeline = new MeshPipeline(
@@ -61,15 +68,16 @@ export class ControlPlane {
         published: () => this.#leader?.published(),
       },
     );
-    this.#rpc = new RpcServer(config.listen, this.#identity, discovery, config);
+    this.#rpc = new RpcServer(config.listen, { listener, identity: this.#identity, discovery }, config);
     const seen = { replica, metrics, builder, discovery, pipeline, identity: this.#identity, leader: this.#leader };
     this.#status = new StatusPart(config.statusListen, {
       pending: () => this.#pending(),
       metrics: () => collectMetrics(seen),
       views: statusViews(seen),
     });
+    const webhook = config.webhookListen === undefined ? [] : [this.#webhook(config.webhookListen, pipeline)];
     const leader = this.#leader === undefined ? [] : [this.#leader];
-    this.#parts = [this.#status, this.#identity, pipeline, this.#rpc, ...leader];
+    this.#parts = [this.#status, this.#identity, pipeline, this.#rpc, ...webhook, ...leader];
   }
 
   /** Ports in use; 0 before `start`. */
@@ -110,6 +118,21 @@ export class ControlPlane {
     return this.#stopping ? ['the end: this replica is stopping', ...pending] : pending;
   }
 
+  #webhook(listen: SocketAddress, pipeline: MeshPipeline): WebhookServer {
+    const config = this.#config;
+    const settings = {
+      ...DEFAULT_ANALYSIS_SETTINGS,
+      rootNamespace: config.rootNamespace,
+      trustDomain: config.trustDomain,
+    };
+    return new WebhookServer({
+      listen,
+      issueCertificate: () => this.#identity.issueServerCertificate(),
+      ...openJudges(this.#store, settings, () => pipeline.isSynced),
+      onAnswer: (outcome) => this.#metrics.webhookAnswers.inc({ outcome }),
+    });
+  }
+
   #electable({ client, namespace, identity }: Cluster): Leader {
     const { leaseName, leaseDurationMs } = this.#config;
     return new Leader(client, { namespace, leaseName, leaseDurationMs, identity }, () => this.#tasks(client));
@@ -128,6 +151,7 @@ export class ControlPlane {
       new TrustBundleTask(client, authority.store),
       new RootRotation(authority),
       new GatewayClassTask(client),
+      new WebhookRoots(client, authority.store, config.webhookConfiguration),
       ...(config.untaintNodes ? [new NodeUntaint(client, store, config)] : []),
     ];
   }

@@ -11,7 +11,7 @@ import { methodDefinition } from '../core/grpc.ts';
 import { logger } from '../core/log.ts';
 import { ClientCertificateAuthenticator } from './authentication/client-certificate.ts';
 import { type Authenticator, AuthenticatorChain, CallAuthentication } from './authentication.ts';
-import { CertificateAuthority } from './ca/authority.ts';
+import { CertificateAuthority, type ServerCertificate } from './ca/authority.ts';
 import { CertificateService } from './ca/certificate-service.ts';
 import { IssuanceRates } from './ca/issuance-rates.ts';
 import { podFacts } from './ca/pod-view.ts';
@@ -22,7 +22,7 @@ import type { ControlMetrics } from './metrics.ts';
 import type { ObjectStore } from './model/object-store.ts';
 import type { Part } from './part.ts';
 import { Revocations } from './revocations.ts';
-import { RenewingServerCredentials } from './server-certificate.ts';
+import { RenewingServerCredentials, SERVER_LIFETIME_MS, subjectNames } from './server-certificate.ts';
 
 const log = logger('control');
 
@@ -104,6 +104,12 @@ export class Identity implements Part {
   pending(): readonly string[] {
     if (this.#opened !== undefined) return [];
     return [this.#reason === '' ? 'certificate authority' : `certificate authority (${this.#reason})`];
+  }
+
+  /** A certificate for another port of ours, under the same names. Throws CA when nothing can sign. */
+  issueServerCertificate(): ServerCertificate {
+    const names = subjectNames(serverNames(this.#config));
+    return this.opened.authority.issueServer(names, SERVER_LIFETIME_MS);
   }
 
   /** Milliseconds since the epoch at which the signing root ends; undefined while none can sign. */

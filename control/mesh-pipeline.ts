@@ -88,6 +88,11 @@ export class MeshPipeline implements Part, SourceSink {
     return this.#problems;
   }
 
+  /** Everything that existed at the start is served. */
+  get isSynced(): boolean {
+    return this.#synced;
+  }
+
   /** Changed objects that clients have not been told of. */
   get waiting(): number {
     return this.#unpublished.length;

@@ -85,6 +85,11 @@ export class ControlMetrics {
     'ambit_control_changes_waiting',
     'Changed objects that clients have not been told of.',
   );
+  readonly webhookAnswers = this.#labelled(
+    'ambit_control_webhook_answers',
+    'Objects that the webhook was asked about.',
+    ['outcome'],
+  );
   // What the elected replica writes.
   readonly leading = this.#gauge('ambit_control_leader', '1 where this replica is the one that writes to the cluster.');
   readonly statusWrites = this.#counter('ambit_control_status_writes', 'Conditions written to objects.');

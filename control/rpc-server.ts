@@ -5,10 +5,10 @@ import {
   type IstioCertificateResponse,
   IstioCertificateService,
 } from '../api/gen/istio/v1/auth/ca_pb.js';
-import { AmbitError } from '../core/errors.ts';
 import { MAX_CERTIFICATE_MESSAGE_BYTES, methodDefinition, SERVER_CHANNEL_OPTIONS } from '../core/grpc.ts';
-import { formatSocketAddress, type SocketAddress } from '../core/ip.ts';
+import type { SocketAddress } from '../core/ip.ts';
 import type { Identity, OpenIdentity } from './identity.ts';
+import type { ControlListener } from './listener.ts';
 import type { Part } from './part.ts';
 import { addDiscovery } from './xds/discovery-method.ts';
 import type { DiscoveryService } from './xds/discovery-service.ts';
@@ -20,9 +20,16 @@ export interface RpcServerTimes {
   readonly terminationGraceMs: number;
 }
 
+export interface RpcServerParts {
+  readonly listener: ControlListener;
+  readonly identity: Identity;
+  readonly discovery: DiscoveryService;
+}
+
 export class RpcServer implements Part {
   readonly name = 'listener';
-  readonly #listen: SocketAddress;
+  readonly #address: SocketAddress;
+  readonly #listener: ControlListener;
   readonly #identity: Identity;
   readonly #discovery: DiscoveryService;
   readonly #times: RpcServerTimes;
@@ -30,43 +37,37 @@ export class RpcServer implements Part {
   /** In use; 0 until the server listens. */
   port = 0;
 
-  constructor(listen: SocketAddress, identity: Identity, discovery: DiscoveryService, times: RpcServerTimes) {
-    this.#listen = listen;
-    this.#identity = identity;
-    this.#discovery = discovery;
+  constructor(address: SocketAddress, parts: RpcServerParts, times: RpcServerTimes) {
+    this.#address = address;
+    this.#listener = parts.listener;
+    this.#identity = parts.identity;
+    this.#discovery = parts.discovery;
     this.#times = times;
   }
 
   /** The identity part must have started. */
   async start(): Promise<void> {
     const identity = this.#identity.opened;
-    const interceptors = [identity.authentication.interceptor];
+    const interceptors = this.#listener.interceptors(identity.authentication.interceptor);
     const server = new Server({ ...SERVER_CHANNEL_OPTIONS, interceptors });
     addCertificates(server, identity);
     addDiscovery(server, this.#discovery, (call) => identity.authentication.callerOf(call.metadata));
     this.#server = server;
-    const address = formatSocketAddress(this.#listen);
-    this.port = await new Promise<number>((resolve, reject) => {
-      server.bindAsync(address, identity.credentials, (error, port) => {
-        if (error === null) resolve(port);
-        else reject(new AmbitError('CONFIGURATION', `cannot listen on ${address}: ${error.message}`));
-      });
-    });
+    this.port = await this.#listener.listen(server, identity.credentials, this.#address);
   }
 
   /** Sends clients away one after the other, lets calls in progress finish. */
   async stop(): Promise<void> {
     const server = this.#server;
+    if (server === undefined) return;
+    // Clients that come while others leave are refused by the service, and go elsewhere.
     await this.#discovery.drain(this.#times.drainMs);
     this.#discovery.close();
-    if (server === undefined) return;
-    await new Promise<void>((resolve) => {
-      const deadline = setTimeout(() => server.forceShutdown(), this.#times.terminationGraceMs);
-      server.tryShutdown(() => {
-        clearTimeout(deadline);
-        resolve();
-      });
-    });
+    this.#listener.stopListening();
+    // The answer comes before the last streams have ended: it does not know connections that were handed to it.
+    await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+    await this.#listener.close(this.#times.terminationGraceMs);
+    server.forceShutdown();
   }
 
   pending(): readonly string[] {

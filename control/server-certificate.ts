@@ -9,7 +9,8 @@ import { logger } from '../core/log.ts';
 import type { CertificateAuthority } from './ca/authority.ts';
 import type { SubjectAltName } from './ca/certificate.ts';
 
-const LIFETIME_MS = 24 * 3_600_000;
+/** Of certificates of our own ports. */
+export const SERVER_LIFETIME_MS = 24 * 3_600_000;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 const log = logger('control');
@@ -28,7 +29,7 @@ export class RenewingServerCredentials extends ServerCredentials {
       rejectUnauthorized: false,
     });
     this.#authority = authority;
-    this.#names = [...new Set(names)].map((value) => ({ kind: isIP(value) === 0 ? 'dns' : 'ip', value }));
+    this.#names = subjectNames(names);
   }
 
   /**
@@ -36,7 +37,7 @@ export class RenewingServerCredentials extends ServerCredentials {
    * nothing can sign.
    */
   renew(): void {
-    const issued = this.#authority.issueServer(this.#names, LIFETIME_MS);
+    const issued = this.#authority.issueServer(this.#names, SERVER_LIFETIME_MS);
     this.#renewAtMs = Date.now() + (issued.notAfterMs - Date.now()) / 2;
     this.updateSecureContextOptions({
       cert: issued.certificatePem,
@@ -54,4 +55,9 @@ export class RenewingServerCredentials extends ServerCredentials {
   override _equals(other: Credentials): boolean {
     return this === other;
   }
+}
+
+/** Names and addresses as they stand in a certificate, each once. */
+export function subjectNames(names: readonly string[]): readonly SubjectAltName[] {
+  return [...new Set(names)].map((value) => ({ kind: isIP(value) === 0 ? 'dns' : 'ip', value }));
 }

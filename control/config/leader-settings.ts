@@ -26,6 +26,14 @@ export const LEADER_SETTINGS = {
     default: 'istio-system/ambit-agent',
     documentation: 'Accounts of agents that guard a node: one of their pods being ready takes the taint off its node.',
   }),
+  webhookConfiguration: row({
+    flag: 'webhook-configuration',
+    env: 'AMBIT_WEBHOOK_CONFIGURATION',
+    parse: name,
+    default: 'ambit-validation',
+    documentation:
+      'ValidatingWebhookConfiguration that gets the roots of the CA, so that the API server can verify the webhook.',
+  }),
   untaintNodes: row({
     flag: 'untaint-nodes',
     env: 'PILOT_ENABLE_NODE_UNTAINT_CONTROLLERS',

@@ -76,7 +76,16 @@ export class ControlFixture {
       readControlConfig(
         [
           ...['--config-dir', this.configDir, '--state-dir', this.stateDir],
-          ...['--listen', '127.0.0.1:0', '--status-listen', '127.0.0.1:0', '--termination-grace', '500ms'],
+          ...[
+            '--listen',
+            '127.0.0.1:0',
+            '--status-listen',
+            '127.0.0.1:0',
+            '--termination-grace',
+            '500ms',
+            '--drain-time',
+            '20ms',
+          ],
           ...args,
         ],
         {},
