@@ -15,6 +15,10 @@ ambit-control{{ include "ambit-control.suffix" . }}
 istiod{{ include "ambit-control.suffix" . }}
 {{- end -}}
 
+{{- define "ambit-control.webhookName" -}}
+ambit-validation{{ include "ambit-control.suffix" . }}
+{{- end -}}
+
 {{- define "ambit-control.image" -}}
 {{- if contains "/" .Values.image -}}
 {{ .Values.image }}
