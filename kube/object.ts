@@ -9,10 +9,10 @@ export interface KubeObject {
   readonly [field: string]: unknown;
 }
 
-/** Absent texts are empty. */
+/** As it came: objects of the cluster have no namespace. Uid and version are empty where the server gives none. */
 export interface KubeMetadata {
   readonly name: string;
-  readonly namespace: string;
+  readonly namespace?: string | undefined;
   readonly uid: string;
   readonly resourceVersion: string;
   readonly [field: string]: unknown;
@@ -21,17 +21,16 @@ export interface KubeMetadata {
 /** Undefined when the value is no object with metadata and a name. */
 export function kubeObject(value: unknown): KubeObject | undefined {
   if (!isRecord(value) || !isRecord(value.metadata)) return undefined;
-  const { name, namespace, uid, resourceVersion } = value.metadata;
-  if (typeof name !== 'string') return undefined;
+  const { name, namespace, uid = '', resourceVersion = '' } = value.metadata;
+  if (typeof name !== 'string' || typeof uid !== 'string' || typeof resourceVersion !== 'string') return undefined;
+  if (namespace !== undefined && typeof namespace !== 'string') return undefined;
+  const metadata: Record<string, unknown> = value.metadata;
   return {
     ...value,
-    metadata: {
-      ...value.metadata,
-      name,
-      namespace: typeof namespace === 'string' ? namespace : '',
-      uid: typeof uid === 'string' ? uid : '',
-      resourceVersion: typeof resourceVersion === 'string' ? resourceVersion : '',
-    },
+    metadata:
+      namespace === undefined
+        ? { ...metadata, name, uid, resourceVersion }
+        : { ...metadata, name, namespace, uid, resourceVersion },
   };
 }
 

@@ -89,6 +89,10 @@ export class KindWatch {
     return this.#state !== 'listing';
   }
 
+  get lists(): number {
+    return this.#reflector.lists;
+  }
+
   get hasPending(): boolean {
     return this.#pending.size > 0;
   }

@@ -70,6 +70,11 @@ export class KubernetesSource implements Source {
     return this.#kinds.flatMap((kind) => kind.waitsFor() ?? []);
   }
 
+  /** Complete lists of all kinds so far: how often a watch could not be resumed. */
+  get lists(): number {
+    return this.#kinds.reduce((sum, kind) => sum + kind.lists, 0);
+  }
+
   async close(): Promise<void> {
     this.#sink = undefined;
     clearImmediate(this.#flush);
