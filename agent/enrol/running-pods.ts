@@ -49,6 +49,11 @@ export class RunningPods {
     this.#onChange({ kind: 'all' });
   }
 
+  /** Looks at a pod again, for what happened elsewhere than in the directory. */
+  look(key: string): void {
+    this.#queue.add(key);
+  }
+
   /** Pods that should be in, or out, and are not. */
   failing(): FailingKey<string>[] {
     return this.#queue.failing();

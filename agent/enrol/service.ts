@@ -12,9 +12,9 @@ import { CniServer, type CniServerOptions } from './cni-server.ts';
 import { Enrolment, type EnrolmentOptions } from './enrolment.ts';
 import { HostProbes } from './host-probes.ts';
 import { probeNft } from './nft.ts';
-import { NO_OBSERVER } from './observer.ts';
-import type { PodView } from './pod-entry.ts';
-import type { NodeView } from './pod-netns.ts';
+import { type EnrolmentObserver, NO_OBSERVER } from './observer.ts';
+import { keyOf, type PodView } from './pod-entry.ts';
+import type { NetnsIdentity, NodeView } from './pod-netns.ts';
 import type { RestoreReport } from './restore-report.ts';
 import { RunningPods } from './running-pods.ts';
 
@@ -45,26 +45,28 @@ export async function startEnrolment(options: EnrolmentServiceOptions): Promise<
   await probeNft();
   const { node = {}, observer = NO_OBSERVER, directory, eligibility } = options;
   const probes = openHostProbes(node);
-  const enrolment = await Enrolment.open({ ...options, ...(probes === undefined ? {} : { probes }) });
+  let running: RunningPods | undefined;
+  const told: EnrolmentObserver = {
+    podChanged: (pod, report) => {
+      observer.podChanged(pod, report);
+      // What was let go may be wanted under other circumstances: another pod of its name, another reason.
+      if (report.kind === 'gone') running?.look(keyOf(pod));
+    },
+  };
+  const enrolment = await Enrolment.open({ ...options, observer: told, ...(probes === undefined ? {} : { probes }) });
   const restored = await enrolment.restore();
   await probes?.start();
   const server = await CniServer.open({ ...options, enrolment });
-  const running =
-    options.netnsDirectories === undefined
-      ? undefined
-      : new RunningPods({
-          directory,
-          enrolment,
-          eligibility,
-          observer,
-          netns: {
-            sandboxes: enrolment.sandboxes,
-            directories: options.netnsDirectories,
-            hostProc: node.hostProc,
-            hostNetns: node.hostNetns,
-            findHolder: (netns) => enrolment.findHolder(netns),
-          },
-        });
+  if (options.netnsDirectories !== undefined) {
+    const netns = {
+      sandboxes: enrolment.sandboxes,
+      directories: options.netnsDirectories,
+      hostProc: node.hostProc,
+      hostNetns: node.hostNetns,
+      findHolder: (held: NetnsIdentity) => enrolment.findHolder(held),
+    };
+    running = new RunningPods({ directory, enrolment, eligibility, observer, netns });
+  }
   const sweeper = new Sweeper(enrolment, probes);
   return {
     enrolment,
