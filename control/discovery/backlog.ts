@@ -36,6 +36,9 @@ export class Backlog {
   readonly conditions = new Set<ObjectKey>();
   /** Keys of Pods, WorkloadEntries, EndpointSlices and ServiceEntries. */
   readonly workloads = new Set<ObjectKey>();
+  /** Networks whose gateway may be another one. */
+  readonly networks = new Set<string>();
+  /** Nodes whose pods are elsewhere now. */
   readonly nodes = new Set<string>();
   /** Pods that a sweep found; a removed one is not built. */
   readonly stalePods = new Set<Pod>();

@@ -38,10 +38,13 @@ export class MeshBuilder {
   readonly #workloads: WorkloadResources;
   readonly #reader: ObjectReader;
   readonly #view: MeshView;
+  readonly #sliceCost: number;
   #inbox: ObjectChange[][] = [];
   #sweep: Generator<number, void, void> | undefined;
 
-  constructor(store: ObjectStore, settings: MeshSettings) {
+  /** @param sliceCost work of one slice, in workloads built */
+  constructor(store: ObjectStore, settings: MeshSettings, sliceCost: number = SLICE_COST) {
+    this.#sliceCost = sliceCost;
     const view = new MeshView(store, settings);
     const hosts = new HostIndex(view);
     const slices = new SliceIndex(view);
@@ -71,7 +74,7 @@ export class MeshBuilder {
       const spent = this.#step(updates);
       if (spent === undefined) break;
       cost += spent;
-      if (cost < SLICE_COST) continue;
+      if (cost < this.#sliceCost) continue;
       yield updates;
       updates = [];
       cost = 0;
@@ -144,6 +147,11 @@ export class MeshBuilder {
     if (name !== undefined) {
       const slash = name.indexOf('/');
       updates.push(this.#services.buildHost(name.slice(0, slash), name.slice(slash + 1)));
+      return 1;
+    }
+    const network = take(this.#backlog.networks);
+    if (network !== undefined) {
+      updates.push(...this.#workloads.buildNetwork(network));
       return 1;
     }
     const key = take(this.#backlog.conditions);

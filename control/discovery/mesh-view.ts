@@ -106,10 +106,18 @@ export class MeshView implements WaypointLookup {
     return this.store.find('Namespace', '', name);
   }
 
-  /** The gateway to another network; of several the first by name. */
+  /** The address of the gateway to another network. */
   networkGateway(network: string): MessageInitShape<typeof GatewayAddressSchema> | undefined {
-    const candidates = [...(this.#networks.get(network) ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
-    return candidates[0]?.[1].address;
+    return this.findNetworkGateway(network)?.leadsTo.address;
+  }
+
+  /** The Gateway `<namespace>/<name>` to another network; of several the first by name. */
+  findNetworkGateway(network: string): { readonly gateway: string; readonly leadsTo: NetworkGateway } | undefined {
+    let first: string | undefined;
+    const candidates = this.#networks.get(network);
+    for (const gateway of candidates?.keys() ?? []) if (first === undefined || gateway < first) first = gateway;
+    const leadsTo = first === undefined ? undefined : candidates?.get(first);
+    return first === undefined || leadsTo === undefined ? undefined : { gateway: first, leadsTo };
   }
 
   #factsOf(gateway: Gateway): GatewayFacts | undefined {

@@ -8,7 +8,7 @@ import type { Namespace, Node } from '../objects/cluster.ts';
 import type { MeshObject, ObjectKind } from '../objects/object.ts';
 import type { Service } from '../objects/service.ts';
 import { type Backlog, EVERYWHERE } from './backlog.ts';
-import type { GatewayFacts, MeshView } from './mesh-view.ts';
+import type { MeshView } from './mesh-view.ts';
 import { sameValue } from './same-value.ts';
 import { endpointService, serviceHostname, serviceKey } from './service.ts';
 import { GATEWAY_NAME_LABEL } from './waypoint.ts';
@@ -183,7 +183,9 @@ export class ObjectReader {
     const changed = this.#view.refreshGateway(namespace, name);
     this.#retarget(namespace);
     if (changed === undefined) return;
-    if (!sameNetwork(changed.before, changed.after)) this.#everyEntry();
+    const networks = [changed.before?.network, changed.after?.network].filter((network) => network !== undefined);
+    for (const { network } of networks) this.#backlog.networks.add(network);
+    if (networks.length > 0) this.#everyEntry();
     this.#usersChanged(namespace, name);
     this.#retarget();
   }
@@ -218,7 +220,7 @@ export class ObjectReader {
   /** Another network: it is in every address. */
   #everythingChanged(): void {
     const { store } = this.#view;
-    for (const { meta } of store.all('Gateway')) this.#view.refreshGateway(meta.namespace, meta.name);
+    for (const { meta } of store.all('Gateway')) this.#readGateway(meta.namespace, meta.name);
     for (const { meta } of store.all('EndpointSlice')) {
       this.#backlog.workloads.add(`EndpointSlice/${meta.namespace}/${meta.name}`);
     }
@@ -242,10 +244,6 @@ function serviceMember(name: string): string {
 
 function entryMember(name: string): string {
   return `entry ${name}`;
-}
-
-function sameNetwork(a: GatewayFacts | undefined, b: GatewayFacts | undefined): boolean {
-  return sameValue(a?.network, b?.network);
 }
 
 function ofKind<K extends ObjectKind>(

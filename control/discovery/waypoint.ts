@@ -21,6 +21,8 @@ const REMOTE_CLASS = 'istio-remote';
 const DEFAULT_HBONE_PORT = 15008;
 const HBONE = 'HBONE';
 const SAME_NAMESPACE: AllowedNamespaces = { from: 'Same' };
+const SERVICE_ACCOUNT = 'gateway.istio.io/service-account';
+const TRUST_DOMAIN = 'gateway.istio.io/trust-domain';
 const PROXY_PROTOCOL = 'istio.io/PROXY';
 
 /** A way to the workloads of another network. */
@@ -29,6 +31,9 @@ export interface NetworkGateway {
   readonly address: MessageInitShape<typeof GatewayAddressSchema>;
   readonly host: { readonly kind: 'ip'; readonly ip: IpAddress } | { readonly kind: 'name'; readonly name: string };
   readonly port: number;
+  /** Identity of the gateway, by its annotations; empty: the defaults of the wire format. */
+  readonly serviceAccount: string;
+  readonly trustDomain: string;
 }
 
 export type WaypointTraffic = 'service' | 'workload' | 'all' | 'none';
@@ -125,23 +130,21 @@ export function readNetworkGateway(gateway: Gateway, network: string): NetworkGa
   const [first] = gateway.addresses.length > 0 ? gateway.addresses : gateway.wantedAddresses;
   if (network === '' || first === undefined) return undefined;
   const port = hboneListener(gateway)?.port ?? DEFAULT_HBONE_PORT;
+  const common = {
+    network,
+    port,
+    serviceAccount: gateway.meta.annotations.get(SERVICE_ACCOUNT) ?? '',
+    trustDomain: gateway.meta.annotations.get(TRUST_DOMAIN) ?? '',
+  };
   const ip = parseIp(first.value);
   if (ip !== undefined) {
     const value = { network, address: ipToBytes(ip) };
-    return {
-      network,
-      port,
-      host: { kind: 'ip', ip },
-      address: { destination: { case: 'address', value }, hboneMtlsPort: port },
-    };
+    const address = { destination: { case: 'address', value }, hboneMtlsPort: port } as const;
+    return { ...common, host: { kind: 'ip', ip }, address };
   }
   const value = { namespace: gateway.meta.namespace, hostname: first.value };
-  return {
-    network,
-    port,
-    host: { kind: 'name', name: first.value },
-    address: { destination: { case: 'hostname', value }, hboneMtlsPort: port },
-  };
+  const address = { destination: { case: 'hostname', value }, hboneMtlsPort: port } as const;
+  return { ...common, host: { kind: 'name', name: first.value }, address };
 }
 
 function hboneListener(gateway: Gateway): GatewayListener | undefined {

@@ -8,6 +8,7 @@ import { buildSliceEndpoints, servicePorts } from './endpoint-slice.ts';
 import type { HostIndex } from './host-index.ts';
 import type { EndpointService } from './membership.ts';
 import type { MeshView } from './mesh-view.ts';
+import { buildNetworkGateway } from './network-gateway.ts';
 import type { PolicyResources } from './policy-resources.ts';
 import { ADDRESS_TYPE, type ResourceUpdate, workloadResource } from './resource.ts';
 import type { SelectorIndex } from './selector-index.ts';
@@ -36,7 +37,7 @@ export class WorkloadResources {
   readonly #view: MeshView;
   readonly #indexes: WorkloadIndexes;
   readonly #conditions: Conditions;
-  /** Names of the workloads that came from each slice and each ServiceEntry, by `<kind>/<namespace>/<name>`. */
+  /** Names of the workloads that came from each slice, ServiceEntry and network, by `<kind>/<namespace>/<name>`. */
   readonly #announced = new Map<string, ReadonlySet<string>>();
 
   constructor(view: MeshView, indexes: WorkloadIndexes, conditions: Conditions) {
@@ -89,6 +90,13 @@ export class WorkloadResources {
     const entry = this.#view.store.find('ServiceEntry', namespace, name);
     const visible = entry !== undefined && this.#indexes.hosts.visibility(entry) !== 'none';
     return this.#replace(`ServiceEntry/${namespace}/${name}`, visible ? this.#workloadsOf(entry) : []);
+  }
+
+  /** The gateway to another network as a workload. */
+  buildNetwork(network: string): ResourceUpdate[] {
+    const found = this.#view.findNetworkGateway(network);
+    const built = found && buildNetworkGateway(found.gateway, found.leadsTo);
+    return this.#replace(`Network/${network}`, built === undefined ? [] : [built]);
   }
 
   #workloadsOf(entry: ServiceEntry): Workload[] {

@@ -42,8 +42,8 @@ export class TestMesh {
   readonly builder: MeshBuilder;
   readonly resources = new Map<ResourceType, Map<string, Resource>>();
 
-  constructor(settings: Partial<MeshSettings> = {}) {
-    this.builder = new MeshBuilder(this.objects, { ...MESH_SETTINGS, ...settings });
+  constructor(settings: Partial<MeshSettings> = {}, sliceCost?: number) {
+    this.builder = new MeshBuilder(this.objects, { ...MESH_SETTINGS, ...settings }, sliceCost);
     for (const type of RESOURCE_TYPES) this.resources.set(type, new Map());
   }
 
