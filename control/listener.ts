@@ -168,10 +168,16 @@ export class ControlListener {
     this.#server?.close();
   }
 
-  /** Closes everything. */
-  close(): void {
+  /** Waits up to `graceMs` for connections to end (the gRPC server has asked them to), then ends those that are left. */
+  async close(graceMs = 0): Promise<void> {
     this.#server?.close();
-    for (const { socket } of [...this.#connections.values()]) socket.destroy();
+    const sockets = [...this.#connections.values()].map(({ socket }) => socket);
+    const closed = sockets.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+    const timer = setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, graceMs);
+    await Promise.all(closed);
+    clearTimeout(timer);
   }
 
   /** True for a socket that may speak. */

@@ -95,10 +95,10 @@ export class XdsServer {
     return metric?.values.find(({ labels }) => Object.values(labels).includes(label))?.value ?? 0;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.discovery.close();
     this.#server.forceShutdown();
-    this.listener.close();
+    await this.listener.close();
   }
 }
 
