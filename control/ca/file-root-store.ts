@@ -23,7 +23,6 @@ import {
 export class FileRootStore implements RootStore, RotatingRoots {
   readonly description: string;
   readonly problem = undefined;
-  readonly rotating: RotatingRoots = this;
   readonly #folder: string;
   readonly #bundlePath: string;
   readonly #organization: string;
@@ -45,6 +44,10 @@ export class FileRootStore implements RootStore, RotatingRoots {
     const roots = this.#read();
     if (roots.length > 0) writeFileAtomically(this.#bundlePath, bundleOf(roots), 0o644);
     this.#use(roots);
+  }
+
+  get rotating(): RotatingRoots {
+    return this;
   }
 
   get roots(): readonly Signer[] {

@@ -48,7 +48,6 @@ const log = logger('ca');
 
 export class SecretRootStore implements RootStore, RotatingRoots {
   readonly description: string;
-  readonly rotating: RotatingRoots = this;
   readonly #client: KubeClient;
   readonly #options: SecretRootStoreOptions;
   readonly #name: string;
@@ -89,6 +88,10 @@ export class SecretRootStore implements RootStore, RotatingRoots {
     return this.#problem ?? this.#outage;
   }
 
+  get rotating(): RotatingRoots {
+    return this;
+  }
+
   get roots(): readonly Signer[] {
     return this.#content.roots;
   }
@@ -105,6 +108,8 @@ export class SecretRootStore implements RootStore, RotatingRoots {
 
   async store(roots: readonly Signer[], nowMs: number): Promise<boolean> {
     const { namespace, organization } = this.#options;
+    // What an operator wrote is his to repair.
+    if (this.#problem !== undefined) throw new AmbitError('CONFIGURATION', this.#problem);
     const stored = this.#stored;
     const before = dataOf(stored);
     const data = caSecretData({ roots, extraRoots: this.#content.extraRoots }, organization, nowMs, before);

@@ -47,15 +47,19 @@ export function pem(der: Uint8Array): string {
   return `-----BEGIN CERTIFICATE REQUEST-----\n${lines.join('\n')}\n-----END CERTIFICATE REQUEST-----\n`;
 }
 
-/** What `openssl verify` says of a chain under strict RFC 5280 rules. */
-export function opensslVerify(rootsPem: string, leafPem: string, extra: readonly string[] = []): string {
+/** What `openssl verify` says of a chain under strict RFC 5280 rules. `chainPem`: certificates between leaf and root. */
+export function opensslVerify(rootsPem: string, leafPem: string, extra: readonly string[] = [], chainPem = ''): string {
   const folder = mkdtempSync(join(tmpdir(), 'ambit-verify-'));
   try {
     const roots = join(folder, 'roots.pem');
     const leaf = join(folder, 'leaf.pem');
     execFileSync('sh', ['-c', 'cat > "$0"', roots], { input: rootsPem });
     execFileSync('sh', ['-c', 'cat > "$0"', leaf], { input: leafPem });
-    const args = ['verify', '-x509_strict', '-no-CApath', '-no-CAstore', ...extra, '-CAfile', roots, leaf];
+    const chain = join(folder, 'chain.pem');
+    execFileSync('sh', ['-c', 'cat > "$0"', chain], { input: chainPem });
+    const between = chainPem === '' ? [] : ['-untrusted', chain];
+    const strict = ['-x509_strict', '-no-CApath', '-no-CAstore', ...extra, ...between];
+    const args = ['verify', ...strict, '-CAfile', roots, leaf];
     return execFileSync('openssl', args, { stdio: 'pipe' }).toString().replace(leaf, 'leaf').trim();
   } catch (thrown) {
     return `failed: ${thrown instanceof Error ? thrown.message : String(thrown)}`;
