@@ -1,12 +1,15 @@
 /** The `ambit` command line: one file per command, put together here. */
 import { Command } from 'commander';
 import { agentCommand } from './agent.ts';
+import { analyzeCommand } from './analyze.ts';
 import { checkCommand } from './check.ts';
 import { connectionsCommand } from './connections.ts';
 import { controlCommand } from './control.ts';
+import { installCommand, upgradeCommand } from './install.ts';
 import { endWhenReaderLeaves, printFailure } from './output.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { tokenCommand } from './token.ts';
+import { uninstallCommand } from './uninstall.ts';
 import { versionCommand } from './version.ts';
 import { whyCommand } from './why.ts';
 
@@ -19,7 +22,11 @@ export function buildProgram(): Command {
     .addCommand(agentCommand())
     .addCommand(controlCommand())
     .addCommand(sandboxCommand())
+    .addCommand(installCommand())
+    .addCommand(upgradeCommand())
+    .addCommand(uninstallCommand())
     .addCommand(checkCommand())
+    .addCommand(analyzeCommand())
     .addCommand(connectionsCommand())
     .addCommand(whyCommand())
     .addCommand(tokenCommand())

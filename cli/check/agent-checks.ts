@@ -5,7 +5,7 @@ import type { KubeObject } from '../../kube/object.ts';
 import { RESOURCES } from '../../kube/resource.ts';
 import { type Check, type CheckOutcome, failed, nameSome, ok, outcomes, warning } from './check.ts';
 import { agentDaemonSets } from './control-checks.ts';
-import { annotationOf, at, conditionOf, fullName, labelOf, listAt, numberAt, textAt } from './fields.ts';
+import { annotationOf, at, conditionOf, fullName, labelOf, listAt, namespaceOf, numberAt, textAt } from './fields.ts';
 import type { CheckWorld } from './world.ts';
 
 /** Taints that keep pods off a node until its agent is ready. */
@@ -102,7 +102,7 @@ export const AGENT_CHECKS: readonly Check[] = [
       const pending: string[] = [];
       const leftover: string[] = [];
       for (const pod of pods) {
-        const wanted = isEligible(pod, namespaces.get(pod.metadata.namespace), excluded);
+        const wanted = isEligible(pod, namespaces.get(namespaceOf(pod)), excluded);
         const state = annotationOf(pod, REDIRECTION_ANNOTATION);
         if (wanted && state === 'enabled') inside++;
         else if (wanted) (state === 'pending' ? pending : missing).push(fullName(pod));
@@ -147,7 +147,7 @@ function isRunning(pod: KubeObject): boolean {
 function isEligible(pod: KubeObject, namespace: KubeObject | undefined, excluded: readonly string[]): boolean {
   const verdict = decideEligibility(
     {
-      namespace: pod.metadata.namespace,
+      namespace: namespaceOf(pod),
       hostNetwork: at(pod, 'spec', 'hostNetwork') === true,
       labels: textsAt(pod.metadata.labels),
       annotations: textsAt(pod.metadata.annotations),

@@ -44,5 +44,10 @@ export function conditionOf(object: KubeObject, type: string): string | undefine
 }
 
 export function fullName({ metadata }: KubeObject): string {
-  return metadata.namespace === '' ? metadata.name : `${metadata.namespace}/${metadata.name}`;
+  return metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
+}
+
+/** Empty for objects of the cluster. */
+export function namespaceOf({ metadata }: KubeObject): string {
+  return metadata.namespace ?? '';
 }

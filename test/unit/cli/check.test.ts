@@ -35,7 +35,7 @@ function cluster(objects: Objects, more: { version?: unknown; allowed?: boolean 
       return { items, resourceVersion: '1', continueToken: '' };
     },
     find: async (resource, namespace, name) =>
-      all(resource.plural).find(({ metadata }) => metadata.name === name && metadata.namespace === namespace),
+      all(resource.plural).find(({ metadata }) => metadata.name === name && (metadata.namespace ?? '') === namespace),
     review: async () => ({ status: { allowed: more.allowed ?? true } }),
   };
 }

@@ -1,0 +1,81 @@
+/**
+ * Removes the DaemonSet of the agents and waits until each has cleaned its node up. An agent tells by an Event about its
+ * node what it removed and what it found left (reason `AmbitRemoved`, or `AmbitRemovalIncomplete`).
+ */
+import { REMOVAL_EVENT, REMOVAL_INCOMPLETE_EVENT } from '../../core/enrolment/removal.ts';
+import { toAmbitError } from '../../core/errors.ts';
+import type { KubeClient } from '../../kube/client.ts';
+import { kubeObject } from '../../kube/object.ts';
+import { RESOURCES } from '../../kube/resource.ts';
+import { labelOf, textAt } from '../check/fields.ts';
+
+export interface NodeRemoval {
+  readonly node: string;
+  /** The agent says that nothing of it is left. */
+  readonly ok: boolean;
+  readonly text: string;
+}
+
+const LOOK_INTERVAL_MS = 250;
+/** Events reach the API server a moment before the pod is gone from it. */
+const SETTLE_MS = 1_000;
+
+/** Rejects when the DaemonSet cannot be deleted; a node whose agent says nothing is reported as not ok. */
+export async function removeAgents(client: KubeClient, namespace: string, timeoutMs: number): Promise<NodeRemoval[]> {
+  const startedMs = Date.now();
+  const nodes = await nodesWithAgents(client, namespace);
+  for (const daemonSet of await objects(client, RESOURCES.DaemonSet, namespace)) {
+    if (labelOf(daemonSet, 'app.kubernetes.io/name') !== 'ambit-agent') continue;
+    await client.delete(RESOURCES.DaemonSet, namespace, daemonSet.metadata.name);
+  }
+  const deadlineMs = Date.now() + timeoutMs;
+  while ((await nodesWithAgents(client, namespace)).length > 0 && Date.now() < deadlineMs)
+    await pause(LOOK_INTERVAL_MS);
+  const settledMs = Date.now() + SETTLE_MS;
+  let reports = await readReports(client, startedMs);
+  while (nodes.some((node) => !reports.has(node)) && Date.now() < settledMs) {
+    await pause(LOOK_INTERVAL_MS);
+    reports = await readReports(client, startedMs);
+  }
+  return nodes.map(
+    (node) => reports.get(node) ?? { node, ok: false, text: 'its agent did not say that it cleaned up' },
+  );
+}
+
+async function readReports(client: KubeClient, sinceMs: number): Promise<Map<string, NodeRemoval>> {
+  const reports = new Map<string, NodeRemoval>();
+  const fieldSelector = 'regarding.kind=Node';
+  const { items } = await client.list(RESOURCES.Event, { fieldSelector }).catch((thrown: unknown) => {
+    throw toAmbitError(thrown, 'KUBERNETES_API');
+  });
+  for (const item of items) {
+    const reason = textAt(item, 'reason');
+    if (reason !== REMOVAL_EVENT && reason !== REMOVAL_INCOMPLETE_EVENT) continue;
+    // An event of an earlier removal proves nothing. Clocks of nodes may be a little behind.
+    if (Date.parse(textAt(item, 'eventTime')) < sinceMs - 60_000) continue;
+    const node = textAt(item, 'regarding', 'name');
+    reports.set(node, { node, ok: reason === REMOVAL_EVENT, text: textAt(item, 'note') });
+  }
+  return reports;
+}
+
+async function nodesWithAgents(client: KubeClient, namespace: string): Promise<string[]> {
+  const pods = await objects(client, RESOURCES.Pod, namespace);
+  const nodes = pods
+    .filter((pod) => labelOf(pod, 'app.kubernetes.io/name') === 'ambit-agent')
+    .map((pod) => textAt(pod, 'spec', 'nodeName'));
+  return [...new Set(nodes)].filter((node) => node !== '').sort();
+}
+
+async function objects(
+  client: KubeClient,
+  resource: typeof RESOURCES.Pod | typeof RESOURCES.DaemonSet,
+  namespace: string,
+) {
+  const { items } = await client.list(resource, { namespace });
+  return items.flatMap((item) => kubeObject(item) ?? []);
+}
+
+async function pause(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+}
