@@ -10,7 +10,7 @@ import { standInFor } from '../objects/policy-stand-in.ts';
 import { formatPath } from '../sources/yaml-objects.ts';
 import { type Finding, finding } from './finding.ts';
 import { type NetworkPolicy, networkPolicy } from './network-policy.ts';
-import { type AnalysisSettings, AnalysisView, type Workload } from './view.ts';
+import { type AnalysisSettings, AnalysisView, type ViewParts, type Workload } from './view.ts';
 
 export interface Collection {
   readonly view: AnalysisView;
@@ -30,53 +30,70 @@ const TEMPLATES: ReadonlyMap<string, readonly string[]> = new Map([
   ['CronJob', ['spec', 'jobTemplate', 'spec', 'template']],
 ]);
 
-/** @param complete see `ViewParts` */
-export function collect(values: Iterable<unknown>, complete: boolean, settings?: AnalysisSettings): Collection {
-  const objects = new Map<string, MeshObject>();
-  const templates: Workload[] = [];
-  const networkPolicies: NetworkPolicy[] = [];
-  const findings: Finding[] = [];
-  let count = 0;
-  const read = <T>(key: string, decoder: Decoder<T>, value: unknown): T | undefined => {
-    count++;
-    const decoded = decode(decoder, value);
-    if (decoded.ok) return decoded.value;
-    findings.push(...unreadable(key, decoded.problems));
-    return undefined;
-  };
-  for (const value of values) {
-    if (!isRecord(value) || !isRecord(value.metadata)) continue;
+/** Takes values one by one, so that a large cluster need not be in memory as plain values. */
+export class Collector {
+  readonly #objects = new Map<string, MeshObject>();
+  readonly #templates: Workload[] = [];
+  readonly #networkPolicies: NetworkPolicy[] = [];
+  readonly #findings: Finding[] = [];
+  #count = 0;
+
+  /** The key of the object where it is of a kind that checks know. */
+  add(value: unknown): string | undefined {
+    if (!isRecord(value) || !isRecord(value.metadata)) return undefined;
     const { kind, metadata } = value;
     const { name, namespace = 'default' } = metadata;
-    if (typeof name !== 'string' || typeof namespace !== 'string' || typeof kind !== 'string') continue;
+    if (typeof name !== 'string' || typeof namespace !== 'string' || typeof kind !== 'string') return undefined;
     const key = `${kind}/${namespace}/${name}`;
     const path = TEMPLATES.get(kind);
     if (kind === 'NetworkPolicy' && value.apiVersion === 'networking.k8s.io/v1') {
-      const policy = read(key, networkPolicy, value);
-      if (policy !== undefined) networkPolicies.push(policy);
-    } else if (path !== undefined) {
-      const workload = read(key, templateOf(kind, path, name, namespace), value);
-      if (workload !== undefined) templates.push(workload);
-    } else {
-      const identity = identify(value);
-      if (identity.kind !== 'known') continue;
-      count++;
-      const decoded = decodeObject(identity.row, value);
-      const object = decoded.ok ? decoded.value : standInFor(identity.row.kind, value, '');
-      if (!decoded.ok) findings.push(...unreadable(identity.key, decoded.problems));
-      if (object !== undefined) objects.set(objectKey(object), object);
+      const policy = this.#read(key, networkPolicy, value);
+      if (policy !== undefined) this.#networkPolicies.push(policy);
+      return key;
     }
+    if (path !== undefined) {
+      const workload = this.#read(key, templateOf(kind, path, name, namespace), value);
+      if (workload !== undefined) this.#templates.push(workload);
+      return key;
+    }
+    const identity = identify(value);
+    if (identity.kind !== 'known') return undefined;
+    this.#count++;
+    const decoded = decodeObject(identity.row, value);
+    if (!decoded.ok) this.#findings.push(...unreadable(identity.key, decoded.problems));
+    // What is in force in its place is what the checks of others meet.
+    const object = decoded.ok ? decoded.value : standInFor(identity.row.kind, value, 'cannot be read');
+    if (object !== undefined) this.#objects.set(objectKey(object), object);
+    return identity.key;
   }
-  const store = new ObjectStore();
-  store.apply({ upserted: [...objects.values()], removed: [] });
-  const parts = {
-    objects: store,
-    templates,
-    networkPolicies,
-    complete,
-    ...(settings === undefined ? {} : { settings }),
-  };
-  return { view: new AnalysisView(parts), findings, count };
+
+  /** @param complete see `ViewParts` */
+  finish(parts: Pick<ViewParts, 'complete' | 'settings' | 'unknownKinds'>): Collection {
+    const objects = new ObjectStore();
+    objects.apply({ upserted: [...this.#objects.values()], removed: [] });
+    const view = new AnalysisView({
+      ...parts,
+      objects,
+      templates: this.#templates,
+      networkPolicies: this.#networkPolicies,
+    });
+    return { view, findings: this.#findings, count: this.#count };
+  }
+
+  #read<T>(key: string, decoder: Decoder<T>, value: unknown): T | undefined {
+    this.#count++;
+    const decoded = decode(decoder, value);
+    if (decoded.ok) return decoded.value;
+    this.#findings.push(...unreadable(key, decoded.problems));
+    return undefined;
+  }
+}
+
+/** All at once. */
+export function collect(values: Iterable<unknown>, complete: boolean, settings?: AnalysisSettings): Collection {
+  const collector = new Collector();
+  for (const value of values) collector.add(value);
+  return collector.finish({ complete, ...(settings === undefined ? {} : { settings }) });
 }
 
 /** One finding per field that cannot be read. */

@@ -56,6 +56,8 @@ export interface ViewParts {
    */
   readonly complete: boolean;
   readonly settings?: AnalysisSettings;
+  /** Kinds that could not be read: absence says nothing. */
+  readonly unknownKinds?: ReadonlySet<string>;
   /** Most workloads that are looked at; the rest counts as not known. Absent: all. */
   readonly maxWorkloads?: number;
 }
@@ -68,19 +70,22 @@ export class AnalysisView {
   readonly #templates: readonly Workload[];
   readonly #workloads = new Map<string, readonly Workload[]>();
   readonly #enrolled = new Map<Workload, boolean>();
+  readonly #unknownKinds: ReadonlySet<string>;
   #workloadsLeft: number;
 
-  constructor({ objects, templates, networkPolicies, complete, settings, maxWorkloads }: ViewParts) {
+  constructor({ objects, templates, networkPolicies, complete, settings, unknownKinds, maxWorkloads }: ViewParts) {
     this.objects = objects;
     this.#templates = templates ?? [];
     this.networkPolicies = networkPolicies ?? [];
     this.complete = complete;
     this.settings = settings ?? DEFAULT_ANALYSIS_SETTINGS;
+    this.#unknownKinds = unknownKinds ?? new Set();
     this.#workloadsLeft = maxWorkloads ?? Number.POSITIVE_INFINITY;
   }
 
   /** True when an object of the kind that is not here does not exist. */
   knows(kind: ObjectKind): boolean {
+    if (this.#unknownKinds.has(kind)) return false;
     return this.complete || this.objects.all(kind)[Symbol.iterator]().next().done !== true;
   }
 
@@ -143,10 +148,13 @@ export class AnalysisView {
     );
   }
 
+  /** Files that do not show the namespace leave open what its label says: its workloads count as enrolled. */
   isEnrolled(workload: Workload): boolean {
     const known = this.#enrolled.get(workload);
     if (known !== undefined) return known;
-    const enrolled = this.eligibility(workload).kind === 'eligible';
+    const verdict = this.eligibility(workload);
+    const isOpen = !this.complete && this.objects.find('Namespace', '', workload.namespace) === undefined;
+    const enrolled = verdict.kind === 'eligible' || (isOpen && verdict.reason === 'notSelected');
     this.#enrolled.set(workload, enrolled);
     return enrolled;
   }
