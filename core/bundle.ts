@@ -21,6 +21,9 @@ const BUILD_TIMEOUT_MS = 30_000;
 /** With native parts (found from their own folder), or never needed by a client. They stay in node_modules. */
 const NOT_BUNDLED = ['koffi', 'netlink', '@grpc/proto-loader'];
 
+/** Beside the bundles: the paths of all sources that went in, relative to the root of the repository, as JSON. */
+export const INPUTS_FILE = 'inputs.json';
+
 export interface Bundle {
   /** First part of the name of the folder. */
   readonly name: string;
@@ -50,20 +53,21 @@ export async function builtProgram(builder: string, source: string): Promise<Pro
 
 /** Resolves with the path of the `main.js` of the present sources. Builds side by side are safe. */
 export async function buildBundle(bundle: Bundle, output: string = OUTPUT): Promise<string> {
-  const files = await makeBundle(bundle);
+  const { files, inputs } = await makeBundle(bundle);
   const hash = createHash('sha256').update(process.version);
   for (const { path, contents } of files) hash.update(`\n${basename(path)} ${contents.length}\n`).update(contents);
   const folder = join(output, `${bundle.name}-${hash.digest('hex').slice(0, 16)}`);
-  if (!existsSync(folder)) await writeFolder(folder, files);
+  if (!existsSync(folder)) await writeFolder(folder, files, inputs);
   return join(folder, 'main.js');
 }
 
 /** All files or none: they are written elsewhere and renamed. Who comes second leaves the first one's. */
-async function writeFolder(folder: string, files: readonly OutputFile[]): Promise<void> {
+async function writeFolder(folder: string, files: readonly OutputFile[], inputs: readonly string[]): Promise<void> {
   await mkdir(join(folder, '..'), { recursive: true });
   const draft = await mkdtemp(`${folder}.build-`);
   try {
     for (const { path, contents } of files) await writeFile(join(draft, basename(path)), contents);
+    await writeFile(join(draft, INPUTS_FILE), JSON.stringify(inputs));
     await chmod(draft, 0o755);
     await rename(draft, folder).catch((error: unknown) => {
       if (!existsSync(folder)) throw error;
@@ -73,7 +77,7 @@ async function writeFolder(folder: string, files: readonly OutputFile[]): Promis
   }
 }
 
-async function makeBundle({ entries }: Bundle): Promise<readonly OutputFile[]> {
+async function makeBundle({ entries }: Bundle): Promise<{ files: OutputFile[]; inputs: string[] }> {
   const { build } = await import('esbuild');
   const result = await build({
     entryPoints: { ...entries },
@@ -89,6 +93,7 @@ async function makeBundle({ entries }: Bundle): Promise<readonly OutputFile[]> {
     legalComments: 'none',
     sourcemap: 'external',
     sourcesContent: false,
+    metafile: true,
     plugins: [requiredBuiltins],
     banner: {
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
@@ -96,7 +101,7 @@ async function makeBundle({ entries }: Bundle): Promise<readonly OutputFile[]> {
     write: false,
     logLevel: 'silent',
   });
-  return result.outputFiles;
+  return { files: result.outputFiles, inputs: Object.keys(result.metafile.inputs) };
 }
 
 /**
