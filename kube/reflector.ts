@@ -26,6 +26,8 @@ export interface ReflectorTimes {
   readonly silenceMs: number;
   /** A watch that stood this long was a success: the next failure begins with the first back-off. */
   readonly healthyMs: number;
+  /** A watch that broke and could not be resumed for this long is told. */
+  readonly patienceMs: number;
 }
 
 export const REFLECTOR_TIMES: ReflectorTimes = {
@@ -36,6 +38,7 @@ export const REFLECTOR_TIMES: ReflectorTimes = {
   // Bookmarks come about once a minute.
   silenceMs: 150_000,
   healthyMs: 1_000,
+  patienceMs: 1_000,
 };
 
 export interface ReflectorOptions extends Selection {
@@ -72,8 +75,8 @@ export class Reflector<T = unknown> {
   /** Where a watch goes on; undefined: list first. */
   #position: string | undefined;
   #pageSize = PAGE_SIZE;
-  /** Since the last watch that was accepted. */
-  #failures = 0;
+  /** Since when there is no watch. */
+  #brokenMs: number | undefined;
   #told: string | undefined;
   #lists = 0;
 
@@ -179,14 +182,14 @@ export class Reflector<T = unknown> {
   }
 
   #recovered(): void {
-    this.#failures = 0;
+    this.#brokenMs = undefined;
     if (this.#told === undefined) return;
     this.#told = undefined;
     this.#sink.degraded(undefined);
   }
 
   #failed(error: KubernetesApiError): void {
-    this.#failures++;
+    this.#brokenMs ??= performance.now();
     if (!RESUMABLE.has(error.status) || error.reason.startsWith('Malformed') || error.reason === 'EventTooLarge') {
       this.#position = undefined;
     }
@@ -194,9 +197,9 @@ export class Reflector<T = unknown> {
       this.#pageSize = Math.ceil(this.#pageSize / 4);
       return;
     }
-    // A cut or an old position is nothing to talk about when the next attempt heals it.
-    const harmless = isGone(error) || isUnreachable(error);
-    if (harmless && this.#failures === 1 && this.#lists > 0) return;
+    // A cut or an old position is nothing to talk about when the next attempts heal it.
+    const harmless = this.#lists > 0 && (isGone(error) || isUnreachable(error));
+    if (harmless && performance.now() - this.#brokenMs < this.#times.patienceMs) return;
     if (this.#told === error.message) return;
     this.#told = error.message;
     this.#sink.degraded(error.message, error);
