@@ -37,7 +37,7 @@ class CniWorld implements AsyncDisposable {
   static async create(withAgent = true): Promise<CniWorld> {
     const world = await EnrolmentWorld.create();
     if (!withAgent) return new CniWorld(world, undefined);
-    const { enrolment } = await world.open(300);
+    const { enrolment } = await world.open({ podWaitMs: 300 });
     const server = await CniServer.open({ runDirectory: world.runDirectory, enrolment, notReady: () => made.notReady });
     const made = new CniWorld(world, server);
     return made;

@@ -82,7 +82,7 @@ describe('enrolment of one pod', () => {
     await using world = await EnrolmentWorld.create();
     const pod = world.addPod('ghost');
     world.directory.clear();
-    const { enrolment } = await world.open(50);
+    const { enrolment } = await world.open({ podWaitMs: 50 });
     await assert.rejects(enrolment.add(requestFor(pod)), refusal('UNKNOWN_WORKLOAD', /not known here/));
   });
 

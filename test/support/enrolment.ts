@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Enrolment } from '../../agent/enrol/enrolment.ts';
+import { Enrolment, type EnrolmentOptions } from '../../agent/enrol/enrolment.ts';
 import type { DirectoryChange, NamespaceFacts, PodDirectory, PodFacts } from '../../agent/enrol/pod-directory.ts';
 import type { PodRequest } from '../../core/enrolment/cni-wire.ts';
 import { DEFAULT_ELIGIBILITY } from '../../core/enrolment/eligibility.ts';
@@ -96,7 +96,7 @@ export class EnrolmentWorld implements AsyncDisposable {
   }
 
   /** An agent's enrolment over this world's run directory; a second one is the next agent after a restart. */
-  async open(podWaitMs = 2_000): Promise<{ enrolment: Enrolment; capture: StandInCapture }> {
+  async open(options: Partial<EnrolmentOptions> = {}): Promise<{ enrolment: Enrolment; capture: StandInCapture }> {
     const capture = new StandInCapture();
     const { directory, runDirectory } = this;
     const enrolment = await Enrolment.open({
@@ -104,7 +104,8 @@ export class EnrolmentWorld implements AsyncDisposable {
       directory,
       capture,
       eligibility: DEFAULT_ELIGIBILITY,
-      podWaitMs,
+      podWaitMs: 2_000,
+      ...options,
     });
     this.#made.push({ enrolment, capture });
     return { enrolment, capture };
