@@ -146,3 +146,25 @@ export async function removeHostRules(hostNetns: string): Promise<void> {
     netns.close();
   }
 }
+
+/** Whether anything of ours stands in the node's rules. Throws `RULES`. */
+export async function findHostRules(hostNetns: string): Promise<boolean> {
+  const netns = NetworkNamespace.openPath(hostNetns);
+  try {
+    const tables = await runNft(netns, ['list', 'tables']);
+    return tables.split('\n').some((line) => line.trimEnd().endsWith(` ${HOST_TABLE}`));
+  } finally {
+    netns.close();
+  }
+}
+
+/** Does anything of ours stand in the node's rules? Throws `RULES`. */
+export async function findHostRules(hostNetns: string): Promise<boolean> {
+  const netns = NetworkNamespace.openPath(hostNetns);
+  try {
+    const tables = await runNft(netns, ['list', 'tables']);
+    return tables.split('\n').some((line) => line.split(/\s+/)[2] === HOST_TABLE);
+  } finally {
+    netns.close();
+  }
+}

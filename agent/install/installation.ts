@@ -7,7 +7,7 @@ import { PLUGIN_TYPE, type PluginEntry } from '../../core/enrolment/plugin-entry
 import { toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { type CniFolders, findCniFolders } from './cni-folders.ts';
-import { uninstallPlugin } from './installer.ts';
+import { findInstalled, uninstallPlugin } from './installer.ts';
 import { InstallationKeeper, type KeeperStatus } from './keeper.ts';
 
 const log = logger('install');
@@ -67,6 +67,11 @@ export class Installation {
   /** Leaves everything in place: new pods wait for the next agent. */
   async leave(): Promise<void> {
     await this.#keeper.close();
+  }
+
+  /** What of ours lies in the runtime's folders, in words. */
+  async leftovers(): Promise<string[]> {
+    return await findInstalled(this.#visible);
   }
 
   /** Takes configuration and program away: from now on pods start without the mesh. Never rejects. */

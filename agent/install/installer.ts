@@ -86,6 +86,20 @@ export async function uninstallPlugin(folders: InstallFolders): Promise<void> {
   for (const folder of [folders.configFolder, folders.binaryFolder]) await removeDrafts(folder);
 }
 
+/** Paths of everything of ours in the folders. */
+export async function findInstalled(folders: InstallFolders): Promise<string[]> {
+  const found: string[] = [];
+  const places: readonly (readonly [folder: string, ours: readonly string[]])[] = [
+    [folders.configFolder, OWN_CONFLISTS],
+    [folders.binaryFolder, [PLUGIN_TYPE]],
+  ];
+  for (const [folder, ours] of places) {
+    const names = await readdir(folder).catch(() => []);
+    found.push(...names.filter((name) => ours.includes(name)).map((name) => join(folder, name)));
+  }
+  return found;
+}
+
 /** Drafts of a run that was killed while it wrote. */
 async function removeDrafts(folder: string): Promise<void> {
   const names = await readdir(folder).catch(() => []);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { findConflist, withPlugin } from '../../../agent/install/conflist.ts';
 import {
+  findInstalled,
   inspectInstallation,
   installPlugin,
   OWN_CONFLISTS,
@@ -89,8 +90,10 @@ describe('the installer', () => {
     assert.equal(statSync(inside('bin', 'ambit-cni')).mode & 0o777, 0o755);
     assert.equal(readFileSync(inside('net.d', '10-pods.conflist'), 'utf8'), JSON.stringify(LIST));
     assert.deepEqual(readdirSync(inside('bin')), ['ambit-cni']);
+    assert.deepEqual(await findInstalled(options()), [inside('net.d', OWN_CONFLIST), inside('bin', 'ambit-cni')]);
     await uninstallPlugin(options());
     await uninstallPlugin(options());
+    assert.deepEqual(await findInstalled(options()), []);
     assert.deepEqual(readdirSync(inside('bin')), []);
     assert.ok(!readdirSync(inside('net.d')).includes(OWN_CONFLIST));
   });
