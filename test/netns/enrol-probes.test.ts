@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { HostProbes, removeHostRules } from '../../agent/enrol/host-probes.ts';
+import { findHostRules, HostProbes, removeHostRules } from '../../agent/enrol/host-probes.ts';
 import { getIp } from '../../core/ip.ts';
 import { EnrolmentWorld, requestFor } from '../support/enrolment.ts';
 import { eventually } from '../support/eventually.ts';
@@ -208,7 +208,9 @@ describe('the rules of the node', () => {
     await probes.exempt('uid-a', [first], [8080]);
     await probes.start();
     await probes.close();
+    assert.equal(await findHostRules(world.node.path), true);
     await removeHostRules(world.node.path);
+    assert.equal(await findHostRules(world.node.path), false);
     await removeHostRules(world.node.path);
     assert.equal(world.node.exec('nft', 'list', 'ruleset').trim(), 'table inet other {\n}');
   });
