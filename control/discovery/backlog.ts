@@ -12,6 +12,7 @@
 import type { ObjectMeta } from '../objects/metadata.ts';
 import type { ObjectKey } from '../objects/object.ts';
 import type { Pod } from '../objects/pod.ts';
+import { PendingSet } from './pending-set.ts';
 import { SelectorIndex } from './selector-index.ts';
 
 /** The whole mesh, where a namespace is meant; no namespace has this name. */
@@ -29,26 +30,31 @@ export interface Sweep {
 
 export class Backlog {
   /** Keys of AuthorizationPolicies and PeerAuthentications. */
-  readonly policies = new Set<ObjectKey>();
+  readonly policies = new PendingSet<ObjectKey>();
   /** `<namespace>/<host>`. */
-  readonly hosts = new Set<string>();
+  readonly hosts = new PendingSet<string>();
   /** Keys of Services and ServiceEntries of which something else may be said now. */
-  readonly conditions = new Set<ObjectKey>();
+  readonly conditions = new PendingSet<ObjectKey>();
   /** Keys of Pods, WorkloadEntries, EndpointSlices and ServiceEntries. */
-  readonly workloads = new Set<ObjectKey>();
+  readonly workloads = new PendingSet<ObjectKey>();
   /** Networks whose gateway may be another one. */
-  readonly networks = new Set<string>();
+  readonly networks = new PendingSet<string>();
   /** Nodes whose pods are elsewhere now. */
-  readonly nodes = new Set<string>();
+  readonly nodes = new PendingSet<string>();
   /** Pods that a sweep found; a removed one is not built. */
-  readonly stalePods = new Set<Pod>();
-  readonly staleWorkloads = new Set<ObjectKey>();
+  readonly stalePods = new PendingSet<Pod>();
+  readonly staleWorkloads = new PendingSet<ObjectKey>();
   /** Authorization resources that may be gone. */
-  readonly vanishing = new Set<string>();
+  readonly vanishing = new PendingSet<string>();
   readonly #wholeScopes = new Set<string>();
   readonly #selected = new Map<string, SelectorIndex<{ readonly selector: Selector }>>();
   readonly #tests = new Map<string, (meta: ObjectMeta) => boolean>();
   #selectors = 0;
+
+  /** A pod that a sweep or an index found; one that changed itself is built before anyway. */
+  addStale(pod: Pod): void {
+    if (!this.workloads.has(`Pod/${pod.meta.namespace}/${pod.meta.name}`)) this.stalePods.add(pod);
+  }
 
   /** All workloads of a namespace, or of the mesh. */
   sweep(scope: string): void {

@@ -19,7 +19,7 @@ import { AUTHORIZATION_TYPE, type ResourceUpdate } from './resource.ts';
 import { SelectorIndex } from './selector-index.ts';
 import { ServiceResources } from './service-resources.ts';
 import { SliceIndex } from './slice-index.ts';
-import { sweepWorkloads } from './sweep.ts';
+import { COST_OF_LOOK, sweepWorkloads } from './sweep.ts';
 import { type Member, WorkloadResources } from './workload-resources.ts';
 
 /**
@@ -120,7 +120,7 @@ export class MeshBuilder {
 
   /** A policy is announced before the workloads that name it, and goes after them. */
   #readPolicy(updates: ResourceUpdate[]): number | undefined {
-    const key = take(this.#backlog.policies);
+    const key = this.#backlog.policies.take();
     if (key === undefined) return undefined;
     const [kind, namespace = '', name = ''] = key.split('/');
     const { updates: changed, affected } =
@@ -143,18 +143,18 @@ export class MeshBuilder {
   }
 
   #buildServices(updates: ResourceUpdate[]): number | undefined {
-    const name = take(this.#backlog.hosts);
+    const name = this.#backlog.hosts.take();
     if (name !== undefined) {
       const slash = name.indexOf('/');
       updates.push(this.#services.buildHost(name.slice(0, slash), name.slice(slash + 1)));
       return 1;
     }
-    const network = take(this.#backlog.networks);
+    const network = this.#backlog.networks.take();
     if (network !== undefined) {
       updates.push(...this.#workloads.buildNetwork(network));
       return 1;
     }
-    const key = take(this.#backlog.conditions);
+    const key = this.#backlog.conditions.take();
     if (key === undefined) return undefined;
     const [kind, namespace = '', object = ''] = key.split('/');
     if (kind === 'Service') this.#services.refreshServiceConditions(namespace, object);
@@ -163,7 +163,7 @@ export class MeshBuilder {
   }
 
   #buildChanged(updates: ResourceUpdate[]): number | undefined {
-    const key = take(this.#backlog.workloads);
+    const key = this.#backlog.workloads.take();
     return key === undefined ? undefined : this.#build(key, updates);
   }
 
@@ -172,10 +172,14 @@ export class MeshBuilder {
       const next = this.#backlog.nextSweep();
       if (next !== undefined) this.#sweep = sweepWorkloads(next, this.#view.store, this.#backlog);
       else {
-        const node = take(this.#backlog.nodes);
+        const node = this.#backlog.nodes.take();
         if (node === undefined) return undefined;
-        for (const pod of this.#view.store.podsOnNode(node)) this.#backlog.stalePods.add(pod);
-        return 1;
+        let cost = COST_OF_LOOK;
+        for (const pod of this.#view.store.podsOnNode(node)) {
+          this.#backlog.addStale(pod);
+          cost += COST_OF_LOOK;
+        }
+        return cost;
       }
     }
     const { done, value } = this.#sweep.next();
@@ -184,17 +188,17 @@ export class MeshBuilder {
   }
 
   #buildStale(updates: ResourceUpdate[]): number | undefined {
-    const pod = take(this.#backlog.stalePods);
+    const pod = this.#backlog.stalePods.take();
     if (pod !== undefined) {
       updates.push(this.#workloads.buildPod(pod.meta.namespace, pod.meta.name));
       return 1;
     }
-    const key = take(this.#backlog.staleWorkloads);
+    const key = this.#backlog.staleWorkloads.take();
     return key === undefined ? undefined : this.#build(key, updates);
   }
 
   #dropPolicy(updates: ResourceUpdate[]): number | undefined {
-    const name = take(this.#backlog.vanishing);
+    const name = this.#backlog.vanishing.take();
     if (name === undefined) return undefined;
     updates.push({ type: AUTHORIZATION_TYPE, name, resource: undefined });
     return 0.2;
@@ -218,13 +222,4 @@ export class MeshBuilder {
     }
     return 1 + updates.length - before;
   }
-}
-
-/** Takes the first member out. */
-function take<T>(set: Set<T>): T | undefined {
-  for (const member of set) {
-    set.delete(member);
-    return member;
-  }
-  return undefined;
 }

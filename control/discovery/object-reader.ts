@@ -116,7 +116,7 @@ export class ObjectReader {
 
   #podChanged(namespace: string, name: string): void {
     const pod = this.#view.store.find('Pod', namespace, name);
-    if (pod !== undefined) this.#backlog.stalePods.add(pod);
+    if (pod !== undefined) this.#backlog.addStale(pod);
   }
 
   #readEntry(namespace: string, name: string): void {

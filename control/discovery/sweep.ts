@@ -4,9 +4,9 @@ import type { ObjectMeta } from '../objects/metadata.ts';
 import { type Backlog, EVERYWHERE, type Sweep } from './backlog.ts';
 import { endpointLabels } from './workload-entry.ts';
 
-const WORKLOADS_PER_STEP = 256;
+const WORKLOADS_PER_STEP = 64;
 /** In workloads built. */
-const COST_OF_LOOK = 0.02;
+export const COST_OF_LOOK = 0.2;
 
 /** Notes pods and WorkloadEntries that are stale, and with a whole scope also endpoints of ServiceEntries. Gives costs. */
 export function* sweepWorkloads(sweep: Sweep, store: ObjectStore, backlog: Backlog): Generator<number, void, void> {
@@ -18,9 +18,7 @@ export function* sweepWorkloads(sweep: Sweep, store: ObjectStore, backlog: Backl
   };
   let looked = 0;
   for (const pod of everywhere ? store.all('Pod') : store.inNamespace('Pod', scope)) {
-    if (selected(pod.meta) && !backlog.workloads.has(`Pod/${pod.meta.namespace}/${pod.meta.name}`)) {
-      backlog.stalePods.add(pod);
-    }
+    if (selected(pod.meta)) backlog.addStale(pod);
     if (++looked % WORKLOADS_PER_STEP === 0) yield WORKLOADS_PER_STEP * COST_OF_LOOK;
   }
   for (const entry of everywhere ? store.all('WorkloadEntry') : store.inNamespace('WorkloadEntry', scope)) {
@@ -36,4 +34,5 @@ export function* sweepWorkloads(sweep: Sweep, store: ObjectStore, backlog: Backl
     }
     if (++looked % WORKLOADS_PER_STEP === 0) yield WORKLOADS_PER_STEP * COST_OF_LOOK;
   }
+  yield (looked % WORKLOADS_PER_STEP) * COST_OF_LOOK;
 }
