@@ -9,6 +9,7 @@
 import { sameContent } from '../objects/equality.ts';
 import type { MeshObject, ObjectKey } from '../objects/object.ts';
 import type { ChangeSet, SourceProblem } from './source.ts';
+import { fateOf } from './stand-ins.ts';
 import { type ParsedText, parseYamlObjects } from './yaml-objects.ts';
 
 interface FileEntry {
@@ -116,6 +117,5 @@ function isPresent(key: ObjectKey, parsed: ParsedText): boolean {
 
 function withFate(problem: ParsedText['problems'][number], before: ReadonlyMap<ObjectKey, MeshObject>): string {
   if (problem.object === undefined || problem.severity !== 'error') return problem.reason;
-  const fate = before.has(problem.object) ? 'its last good version stays in use' : 'it is not used';
-  return `${problem.reason} (${fate})`;
+  return `${problem.reason} (${fateOf(before.has(problem.object), problem.standIn)})`;
 }

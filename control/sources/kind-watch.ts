@@ -12,6 +12,7 @@ import { sameContent } from '../objects/equality.ts';
 import { decodeObject, type KindRow, type MeshObject, type ObjectKey, objectKey } from '../objects/object.ts';
 import { standInFor } from '../objects/policy-stand-in.ts';
 import type { SourceProblem } from './source.ts';
+import { fateOf } from './stand-ins.ts';
 import { formatPath } from './yaml-objects.ts';
 
 export interface KindWatchOptions {
@@ -141,8 +142,7 @@ export class KindWatch {
     }
     for (const { key, problem, why } of this.#bad.values()) {
       const kept = this.#told.has(key) || this.#pending.get(key) !== undefined;
-      const fate = kept ? 'its last good version stays in use' : 'it is not used';
-      result.push({ ...problem, reason: `${why} (${fate})` });
+      result.push({ ...problem, reason: `${why} (${fateOf(kept, problem.standIn)})` });
     }
     return result;
   }

@@ -119,7 +119,12 @@ export class KubernetesSource implements Source {
       const reason = `${others.length - maxProblems} more problems are not shown`;
       current.push({ severity: 'error', where: this.#client.server, line: undefined, object: undefined, reason });
     }
-    const text = JSON.stringify(current.map(({ where, reason, severity }) => [where, reason, severity]));
+    // A stand-in may change while what is said of it stays the same.
+    const standIns = current.map(({ standIn }) => standIn);
+    const text = JSON.stringify(
+      [current.map(({ where, reason, severity }) => [where, reason, severity]), standIns],
+      plain,
+    );
     if (text === this.#toldProblems) return;
     this.#toldProblems = text;
     sink.problems(current);
@@ -149,4 +154,9 @@ function whatToWatch(row: KindRow, rootNamespace: string): { resource: Resource;
 
 function select(resource: Resource, selection: Selection): { resource: Resource; selection: Selection } {
   return { resource, selection };
+}
+
+/** Maps as JSON. */
+function plain(_key: string, value: unknown): unknown {
+  return value instanceof Map ? [...value] : value;
 }

@@ -40,6 +40,12 @@ export function withStandIns(sink: SourceSink): SourceSink {
   };
 }
 
+/** What becomes of an object that cannot be read, for the text of its problem. */
+export function fateOf(isKept: boolean, standIn: MeshObject | undefined): string {
+  if (isKept) return 'its last good version stays in use';
+  return standIn === undefined ? 'it is not used' : 'until it is corrected, everything it is for is denied';
+}
+
 function same(a: MeshObject | undefined, b: MeshObject): boolean {
   return a !== undefined && text(a) === text(b);
 }

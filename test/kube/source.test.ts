@@ -215,6 +215,13 @@ test('an invalid policy that was never good carries a stand-in; a good one is to
     assert.equal(problem?.standIn?.kind, 'AuthorizationPolicy');
   });
   await api.admin().mergePatch(RESOURCES.AuthorizationPolicy, 'default', 'p', {
+    spec: { selector: { matchLabels: { app: 'web' } } },
+  });
+  await eventually('the stand-in has the new scope', () => {
+    const standIn = sink.current.find(({ object }) => object === 'AuthorizationPolicy/default/p')?.standIn;
+    assert.deepEqual(standIn?.kind === 'AuthorizationPolicy' && [...(standIn.selector ?? [])], [['app', 'web']]);
+  });
+  await api.admin().mergePatch(RESOURCES.AuthorizationPolicy, 'default', 'p', {
     spec: { rules: [{ from: [{ source: { principals: ['a'] } }] }] },
   });
   await eventually('the policy is told', () => assert.ok(sink.objects.has('AuthorizationPolicy/default/p')));
