@@ -5,7 +5,7 @@
  */
 import { compactVerify, createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
 import { decode, list, object, string, withDefault } from '../../core/decoder.ts';
-import { toAmbitError } from '../../core/errors.ts';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { KubeClient } from '../../kube/client.ts';
 
@@ -84,7 +84,11 @@ export class TokenKeys {
       const call = { method: 'GET', path: JWKS_PATH, accept: JWKS_TYPE, timeoutMs: TIMEOUT_MS } as const;
       const body = await this.#client.request(call);
       const decoded = decode(keySet, body);
-      if (!decoded.ok || decoded.value.keys.length > MAX_KEYS) throw new Error('the answer is not a set of keys');
+      const count = decoded.ok ? decoded.value.keys.length : 0;
+      // Without a key everything would count as forged.
+      if (!decoded.ok || count === 0 || count > MAX_KEYS) {
+        throw new AmbitError('KUBERNETES_API', 'the answer is not a set of keys');
+      }
       const keys = decoded.value.keys.map((key) => Object.fromEntries(Object.entries(key).filter(([, v]) => v !== '')));
       const set: JSONWebKeySet = { keys: keys.map((key) => ({ ...key, kty: key.kty ?? '' })) };
       this.#keys = createLocalJWKSet(set);

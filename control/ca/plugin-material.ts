@@ -9,7 +9,7 @@ import { AmbitError } from '../../core/errors.ts';
 import { issuerOf, type ParsedCertificate, parseCertificates, parsePrivateKey } from './issuer-certificate.ts';
 import { parseRevocationLists } from './revocation-list.ts';
 import { idOf } from './root-list.ts';
-import type { CaMaterial, Signer } from './root-store.ts';
+import { type CaMaterial, CLOCK_SKEW_MS, type Signer } from './root-store.ts';
 
 const NAMINGS = [
   { certificate: 'ca-cert.pem', key: 'ca-key.pem', roots: 'root-cert.pem', chain: 'cert-chain.pem' },
@@ -44,7 +44,7 @@ export function readPluginMaterial(texts: Texts, where: string, nowMs: number): 
   }
   const trusted = parseCertificates(texts.get(roots) ?? '', `${roots} in ${where}`);
   const signer = readSigner(texts, naming, trusted, where);
-  if (signer.notBeforeMs > nowMs || signer.notAfterMs <= nowMs) {
+  if (signer.notBeforeMs > nowMs + CLOCK_SKEW_MS || signer.notAfterMs <= nowMs) {
     const [from, to] = [new Date(signer.notBeforeMs).toISOString(), new Date(signer.notAfterMs).toISOString()];
     throw new AmbitError('CONFIGURATION', `the CA in ${where} is valid from ${from} to ${to} only, not now`);
   }

@@ -19,6 +19,8 @@ export interface CaOptions {
   /** An OpenSSL `-newkey` argument with its options. */
   readonly newKey?: readonly string[];
   readonly days?: number;
+  /** PEM of a key to use instead of a new one. */
+  readonly key?: string;
 }
 
 const EC: readonly string[] = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
@@ -26,10 +28,12 @@ export const RSA: readonly string[] = ['-newkey', 'rsa:2048'];
 const CA_EXTENSIONS =
   'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n';
 
-export function outsideRoot(name: string, { newKey = EC, days = 30 }: CaOptions = {}): OutsideCa {
+export function outsideRoot(name: string, { newKey = EC, days = 30, key }: CaOptions = {}): OutsideCa {
   return inFolder((folder) => {
     const subject = `/O=Example Ltd/CN=${name}`;
-    openssl(folder, ['req', '-new', ...newKey, '-nodes', '-keyout', 'key.pem', '-out', 'csr', '-subj', subject]);
+    if (key !== undefined) writeFileSync(join(folder, 'key.pem'), key);
+    const keyArgs = key === undefined ? [...newKey, '-nodes', '-keyout', 'key.pem'] : ['-key', 'key.pem'];
+    openssl(folder, ['req', '-new', ...keyArgs, '-out', 'csr', '-subj', subject]);
     writeFileSync(join(folder, 'ext'), CA_EXTENSIONS);
     const sign = ['x509', '-req', '-in', 'csr', '-signkey', 'key.pem', '-extfile', 'ext', '-days', String(days)];
     openssl(folder, [...sign, '-out', 'cert.pem']);
