@@ -8,19 +8,18 @@
  *            pods <- enrolment (CNI) | dedicated
  */
 import { hostname } from 'node:os';
-import { eligibilitySettings } from '../core/enrolment/eligibility.ts';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger, setLogLevel } from '../core/log.ts';
 import { releaseMainWhenIdle } from '../reactor/spare-memory.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
-import { type AgentConfig, describeConfig, drainGraceMs, KUBERNETES } from './config.ts';
+import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
 import type { ControlRelays } from './control-relay.ts';
 import { Dataplane } from './dataplane/dataplane.ts';
 import type { LiveConnectionView } from './dataplane/messages.ts';
 import { type DedicatedPod, startDedicated } from './dedicated.ts';
-import { openFolderSource, openKubernetesSource, type PodSource } from './enrol/pod-source.ts';
-import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
+import { readHeldPods } from './enrol/held-pods.ts';
+import { NodeService } from './node-service.ts';
 import { PodIdentities } from './pod-identities.ts';
 import type { RouteSettings } from './route/outbound.ts';
 import { CaClient } from './state/ca-client.ts';
@@ -37,6 +36,8 @@ import { xdsNode } from './state/xds-node.ts';
 const log = logger('agent');
 
 const STANDARD_OUTPUT = 1;
+/** A certificate that does not come holds up one identity, not the agent. */
+const PREPARE_TIMEOUT_MS = 10_000;
 
 /** Names in the readiness answer; Istio's. */
 type StartTask = 'state manager' | 'proxy' | 'workload proxy manager';
@@ -54,8 +55,7 @@ export class App implements AdminSource {
   readonly #dataplane: Dataplane;
   readonly #identities: PodIdentities;
   readonly #xds: XdsClient | undefined;
-  #podSource: PodSource | undefined;
-  #enrolment: EnrolmentService | undefined;
+  #node: NodeService | undefined;
   #dedicated: DedicatedPod | undefined;
   #admin: AdminServers | undefined;
   #logLevel: LogLevel;
@@ -118,18 +118,13 @@ export class App implements AdminSource {
     }
     this.#pending.delete('proxy');
     if (config.podSource !== undefined) {
-      const podSource = await openPodSource(config, config.podSource);
-      this.#podSource = podSource;
-      this.#enrolment = await startEnrolment({
-        runDirectory: config.runDirectory,
-        directory: podSource.directory,
-        observer: podSource.observer,
-        node: { hostNetns: config.hostNetns, hostProc: config.hostProc },
-        selfTest: config.selfTest,
-        ...(config.podSource === KUBERNETES ? { netnsDirectories: config.netnsDirectories } : {}),
+      this.#node = await NodeService.start({
+        config,
+        podSource: config.podSource,
+        dataplane: this.#dataplane,
         capture: this.#identities,
-        eligibility: eligibilitySettings(config.excludedNamespaces),
         notReady: () => (this.#pending.size === 0 ? undefined : [...this.#pending].join(', ')),
+        prepared: () => this.#prepared(),
       });
       this.#pending.delete('workload proxy manager');
     }
@@ -137,20 +132,29 @@ export class App implements AdminSource {
     releaseMainWhenIdle();
   }
 
-  /** Drains, then ends everything. Rules of enrolled pods stay: until a successor comes they fail closed. */
+  /**
+   * Drains, then ends everything. An agent that is replaced leaves the rules of its pods: until a successor comes they fail
+   * closed. One that is removed takes them away before it goes.
+   */
   async stop(): Promise<void> {
     const graceMs = drainGraceMs(this.#config);
-    log.info({ graceMs }, 'the agent stops');
-    await this.#closeEnrolment();
-    const cut = await this.#dataplane.drain(graceMs);
-    log.info({ cut }, 'connections have ended');
+    const departure = (await this.#node?.findDeparture()) ?? { kind: 'replaced', reason: 'no node is served' };
+    log.info({ graceMs, departure }, 'the agent stops');
+    const drain = async (): Promise<number> => {
+      const cut = await this.#dataplane.drain(graceMs);
+      log.info({ cut }, 'connections have ended');
+      return cut;
+    };
+    if (departure.kind === 'removed') await this.#node?.remove(drain);
+    await this.#closeNode();
+    if (departure.kind === 'replaced') await drain();
     await this.abort();
   }
 
   /** Ends everything at once; also after a start that failed. */
   async abort(): Promise<void> {
     this.#xds?.stop();
-    await this.#closeEnrolment();
+    await this.#closeNode();
     await this.#dedicated?.close().catch((thrown: unknown) => {
       log.error({ reason: toAmbitError(thrown, 'RULES').message }, 'the own namespace was not left as it was found');
     });
@@ -162,12 +166,16 @@ export class App implements AdminSource {
     this.#relays?.close();
   }
 
-  async #closeEnrolment(): Promise<void> {
-    const [enrolment, podSource] = [this.#enrolment, this.#podSource];
-    this.#enrolment = undefined;
-    this.#podSource = undefined;
-    await enrolment?.close();
-    await podSource?.close();
+  async #closeNode(): Promise<void> {
+    const node = this.#node;
+    this.#node = undefined;
+    await node?.close();
+  }
+
+  /** The mesh is known and the pods that a former agent left have their certificates; or that cannot be had soon. */
+  async #prepared(): Promise<void> {
+    await this.#xds?.synced;
+    await this.#identities.prepare(await readHeldPods(this.#config.runDirectory), PREPARE_TIMEOUT_MS);
   }
 
   async #startState(): Promise<void> {
@@ -201,8 +209,9 @@ export class App implements AdminSource {
   }
 
   pods(): readonly PodView[] {
-    if (this.#enrolment === undefined) return this.#dataplane.pods().map((pod) => ({ pod, state: 'up' }));
-    return this.#enrolment
+    const enrolment = this.#node?.enrolment;
+    if (enrolment === undefined) return this.#dataplane.pods().map((pod) => ({ pod, state: 'up' }));
+    return enrolment
       .list()
       .map(({ pod, state }) => ({ pod, state: state === 'enrolled' || state === 'leaving' ? 'up' : 'pending' }));
   }
@@ -227,7 +236,7 @@ export class App implements AdminSource {
   }
 
   readiness(): readonly string[] {
-    return [...this.#pending];
+    return this.#node?.retired === true ? ['another agent has taken over'] : [...this.#pending];
   }
 
   logLevel(): LogLevel {
@@ -238,15 +247,6 @@ export class App implements AdminSource {
     this.#logLevel = level;
     setLogLevel(level);
   }
-}
-
-async function openPodSource(config: AgentConfig, source: string): Promise<PodSource> {
-  if (source !== KUBERNETES) return await openFolderSource(source);
-  return openKubernetesSource({
-    kubeconfig: config.kubeconfig,
-    nodeName: config.nodeName,
-    instance: podName(config),
-  });
 }
 
 function podName({ podName: configured }: AgentConfig): string {

@@ -200,6 +200,38 @@ export const SETTINGS = {
     default: () => ['/var/run/netns', '/var/run/docker/netns'],
     documentation: 'Folders where container runtimes mount network namespaces, separated by commas.',
   }),
+  daemonSet: setting<string | undefined>({
+    env: ['AMBIT_DAEMONSET'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation:
+      'DaemonSet this agent belongs to, in POD_NAMESPACE: asked at the end whether the agent is replaced or removed. Unset: always replaced.',
+  }),
+  hostRoot: setting({
+    env: ['AMBIT_HOST_ROOT'],
+    parse: text,
+    default: () => '/',
+    documentation: "Where the node's file system is visible to the agent.",
+  }),
+  cniExecutable: setting<string | undefined>({
+    env: ['AMBIT_CNI_EXECUTABLE'],
+    parse: optionalPath,
+    default: () => undefined,
+    documentation:
+      'The built CNI plugin, which the agent installs and keeps installed. Unset: somebody else does that.',
+  }),
+  cniBinaryFolder: setting<string | undefined>({
+    env: ['AMBIT_CNI_BIN_DIR'],
+    parse: optionalPath,
+    default: () => undefined,
+    documentation: "Folder of CNI plugins on the node. Unset: as the container runtime's configuration says.",
+  }),
+  cniConfigFolder: setting<string | undefined>({
+    env: ['AMBIT_CNI_CONF_DIR'],
+    parse: optionalPath,
+    default: () => undefined,
+    documentation: "Folder of CNI configurations on the node. Unset: as the container runtime's configuration says.",
+  }),
   selfTest: setting({
     env: ['AMBIT_SELF_TEST'],
     parse: boolean,

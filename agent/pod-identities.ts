@@ -33,6 +33,17 @@ export class PodIdentities implements PodCapture, CertificateListener {
     await this.#options.dataplane.addPod(pod, netnsFd);
   }
 
+  /** Fetches the certificates of pods that will be added soon. Never rejects; takes at most `timeoutMs`. */
+  async prepare(pods: readonly EnrolledPod[], timeoutMs: number): Promise<void> {
+    const { certificates } = this.#options;
+    const identities = new Set(pods.map((pod) => this.#expectedIdentity(pod)));
+    const fetched = Promise.allSettled(Array.from(identities, (identity) => certificates.get(identity, 'warmUp')));
+    const { promise: overdue, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, timeoutMs);
+    await Promise.race([fetched, overdue]);
+    clearTimeout(timer);
+  }
+
   async removePod(uid: string): Promise<void> {
     const { dataplane, certificates } = this.#options;
     await dataplane.removePod(uid);

@@ -1,0 +1,250 @@
+/**
+ * What an agent does for its node beyond carrying connections: it follows the agent before it, enrols pods, keeps the CNI
+ * plugin installed, hands over to the agent after it, and decides at its end whether things stay or go.
+ *
+ *     start   predecessor's listeners -> enrolment (restored pods go on with them) -> hand-over socket -> plugin
+ *     lend    plugin left, enrolment closed, listeners lent -> retired, or everything taken up again
+ *     end     replaced: left as it stands      removed: taken off the node
+ */
+import { eligibilitySettings } from '../core/enrolment/eligibility.ts';
+import { REMOVAL_EVENT, REMOVAL_INCOMPLETE_EVENT } from '../core/enrolment/removal.ts';
+import { toAmbitError } from '../core/errors.ts';
+import { logger } from '../core/log.ts';
+import { AGENT_VERSION } from '../core/version.ts';
+import { KubeClient } from '../kube/client.ts';
+import { EventRecorder } from '../kube/events.ts';
+import { type AgentConfig, KUBERNETES } from './config.ts';
+import type { Dataplane } from './dataplane/dataplane.ts';
+import type { LentListener } from './dataplane/messages.ts';
+import type { PodCapture } from './dataplane/pod-capture.ts';
+import { openFolderSource, openKubernetesSource, type PodSource } from './enrol/pod-source.ts';
+import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
+import { HandoverServer } from './handover/predecessor.ts';
+import { succeed } from './handover/succession.ts';
+import type { Departure } from './install/departure.ts';
+import { Installation } from './install/installation.ts';
+import { findDeparture } from './install/owner.ts';
+import { type RemovalReport, removeFromNode } from './removal.ts';
+
+const log = logger('node');
+
+export interface NodeServiceOptions {
+  readonly config: AgentConfig;
+  /** Who tells of pods: `kubernetes` or a folder. */
+  readonly podSource: string;
+  readonly dataplane: Dataplane;
+  /** The data plane with the certificates of its pods. */
+  readonly capture: PodCapture;
+  /** Undefined when pods can be captured, otherwise what is missing. */
+  readonly notReady: () => string | undefined;
+  /** Resolves when this agent could carry the connections of the pods of a former agent. Never rejects. */
+  readonly prepared: () => Promise<void>;
+}
+
+export class NodeService {
+  readonly #options: NodeServiceOptions;
+  #podSource: PodSource | undefined;
+  #enrolment: EnrolmentService | undefined;
+  #handover: HandoverServer | undefined;
+  #installation: Installation | undefined;
+  #retired = false;
+
+  private constructor(options: NodeServiceOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when the pods of the node are served and the plugin can call. Rejects with an AmbitError. */
+  static async start(options: NodeServiceOptions): Promise<NodeService> {
+    const service = new NodeService(options);
+    try {
+      await service.#start();
+    } catch (thrown) {
+      await service.close();
+      throw thrown;
+    }
+    return service;
+  }
+
+  /** True when another agent has taken over: this one only lets its connections end. */
+  get retired(): boolean {
+    return this.#retired;
+  }
+
+  get enrolment(): EnrolmentService | undefined {
+    return this.#enrolment;
+  }
+
+  get installation(): Installation | undefined {
+    return this.#installation;
+  }
+
+  /** What is not as it should be and is being tried again, in words. */
+  problems(): string[] {
+    const installed = this.#installation?.status();
+    return [
+      ...(this.#podSource?.problems() ?? []),
+      ...(this.#enrolment?.problems() ?? []),
+      ...(installed?.state === 'incomplete' ? [`CNI plugin: ${installed.problem}`] : []),
+    ];
+  }
+
+  /** Why the agent was asked to stop; without a cluster it is only replaced. */
+  async findDeparture(): Promise<Departure> {
+    const { daemonSet, podNamespace, nodeName } = this.#options.config;
+    if (this.#retired) return { kind: 'replaced', reason: 'another agent has taken over' };
+    if (daemonSet === undefined) return { kind: 'replaced', reason: 'this agent belongs to no DaemonSet' };
+    const client = this.#openClient();
+    try {
+      return await findDeparture(client, { namespace: podNamespace, daemonSet, node: nodeName });
+    } finally {
+      client.close();
+    }
+  }
+
+  /** Takes the mesh off the node and tells so as an Event on the Node. `drain` lets connections end. */
+  async remove(drain: () => Promise<number>): Promise<RemovalReport | undefined> {
+    const [enrolment, installation] = [this.#enrolment, this.#installation];
+    if (enrolment === undefined) return undefined;
+    this.#installation = undefined;
+    await this.#handover?.close();
+    this.#handover = undefined;
+    const { runDirectory, hostNetns } = this.#options.config;
+    const report = await removeFromNode({
+      installation,
+      enrolment: enrolment.enrolment,
+      runDirectory,
+      hostNetns,
+      drain,
+    });
+    await this.#tell(report);
+    return report;
+  }
+
+  /** Ends enrolment and leaves everything on the node as it stands, for the next agent. */
+  async close(): Promise<void> {
+    const { dataplane } = this.#options;
+    await this.#handover?.close();
+    this.#handover = undefined;
+    await this.#stopServing();
+    dataplane.endInheritance();
+  }
+
+  async #start(): Promise<void> {
+    const { config, dataplane, prepared } = this.#options;
+    const listeners = await succeed({ runDirectory: config.runDirectory, prepared });
+    if (listeners !== undefined) dataplane.inherit(listeners);
+    await this.#serve();
+    dataplane.endInheritance();
+    this.#handover = await HandoverServer.open(config.runDirectory, {
+      lend: () => this.#lend(),
+      keep: () => this.#takeUpAgain(),
+      retire: () => this.#retire(),
+    });
+  }
+
+  async #serve(): Promise<void> {
+    const { config, capture, notReady } = this.#options;
+    const podSource = await this.#openPodSource();
+    this.#podSource = podSource;
+    this.#enrolment = await startEnrolment({
+      runDirectory: config.runDirectory,
+      directory: podSource.directory,
+      observer: podSource.observer,
+      node: { hostNetns: config.hostNetns, hostProc: config.hostProc },
+      selfTest: config.selfTest,
+      ...(this.#options.podSource === KUBERNETES ? { netnsDirectories: config.netnsDirectories } : {}),
+      capture,
+      eligibility: eligibilitySettings(config.excludedNamespaces),
+      notReady,
+    });
+    this.#installation = await this.#install();
+  }
+
+  async #install(): Promise<Installation | undefined> {
+    const { config } = this.#options;
+    if (config.cniExecutable === undefined) return undefined;
+    return await Installation.start({
+      hostRoot: config.hostRoot,
+      binaryFolder: config.cniBinaryFolder,
+      configFolder: config.cniConfigFolder,
+      executable: config.cniExecutable,
+      entry: {
+        runDir: config.runDirectory,
+        excludeNamespaces: config.excludedNamespaces,
+        agentNamespace: config.podNamespace,
+        agentPodPrefix: `${config.daemonSet ?? 'ambit-agent'}-`,
+      },
+    });
+  }
+
+  async #stopServing(): Promise<void> {
+    const [installation, enrolment, podSource] = [this.#installation, this.#enrolment, this.#podSource];
+    this.#installation = undefined;
+    this.#enrolment = undefined;
+    this.#podSource = undefined;
+    await installation?.leave();
+    await enrolment?.close();
+    await podSource?.close();
+  }
+
+  async #lend(): Promise<readonly LentListener[]> {
+    await this.#stopServing();
+    return await this.#options.dataplane.lendListeners();
+  }
+
+  async #takeUpAgain(): Promise<void> {
+    this.#options.dataplane.keepListeners();
+    try {
+      await this.#serve();
+    } catch (thrown) {
+      // Captured pods are served all the same; new ones wait until the next agent, or this one's restart.
+      log.error(
+        { reason: toAmbitError(thrown, 'USAGE').message },
+        'enrolment could not go on after a failed hand-over',
+      );
+    }
+  }
+
+  #retire(): void {
+    this.#retired = true;
+    this.#options.dataplane.retire();
+  }
+
+  async #openPodSource(): Promise<PodSource> {
+    const { config, podSource } = this.#options;
+    if (podSource !== KUBERNETES) return await openFolderSource(podSource);
+    return openKubernetesSource({
+      kubeconfig: config.kubeconfig,
+      nodeName: config.nodeName,
+      instance: config.podName,
+    });
+  }
+
+  #openClient(): KubeClient {
+    return KubeClient.open({ kubeconfig: this.#options.config.kubeconfig, userAgent: `ambit-agent/${AGENT_VERSION}` });
+  }
+
+  async #tell({ pods, cut, left }: RemovalReport): Promise<void> {
+    if (this.#options.podSource !== KUBERNETES) return;
+    const { nodeName, podName } = this.#options.config;
+    const client = this.#openClient();
+    try {
+      const events = new EventRecorder(client, 'ambit.io/agent', podName);
+      const clean = left.length === 0;
+      const released = `${pods} pods released, ${cut} connections cut`;
+      events.record({
+        regarding: { apiVersion: 'v1', kind: 'Node', namespace: '', name: nodeName },
+        type: clean ? 'Normal' : 'Warning',
+        reason: clean ? REMOVAL_EVENT : REMOVAL_INCOMPLETE_EVENT,
+        action: 'Remove',
+        note: clean ? `${released}, plugin, rules and files removed` : `${released}; left: ${left.join('; ')}`,
+      });
+      await events.flush();
+    } catch (thrown) {
+      const error = toAmbitError(thrown, 'KUBERNETES_API');
+      log.warn({ reason: error.message }, 'the removal could not be told as an event');
+    } finally {
+      client.close();
+    }
+  }
+}
