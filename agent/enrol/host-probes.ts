@@ -157,14 +157,3 @@ export async function findHostRules(hostNetns: string): Promise<boolean> {
     netns.close();
   }
 }
-
-/** Does anything of ours stand in the node's rules? Throws `RULES`. */
-export async function findHostRules(hostNetns: string): Promise<boolean> {
-  const netns = NetworkNamespace.openPath(hostNetns);
-  try {
-    const tables = await runNft(netns, ['list', 'tables']);
-    return tables.split('\n').some((line) => line.split(/\s+/)[2] === HOST_TABLE);
-  } finally {
-    netns.close();
-  }
-}

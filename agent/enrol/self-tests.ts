@@ -11,6 +11,7 @@ import { logger } from '../../core/log.ts';
 import { SELF_TEST_PORT, SELF_TEST_V4, SELF_TEST_V6 } from '../../core/ports.ts';
 import { connectMarked } from '../../reactor/marked-socket.ts';
 import type { NetworkNamespace } from '../../reactor/netns.ts';
+import { hasRoute } from '../../reactor/route-check.ts';
 import type { EnrolledPod } from '../dataplane/pod-capture.ts';
 import type { EnrolmentObserver } from './observer.ts';
 
@@ -66,18 +67,17 @@ export async function testRedirection(netns: NetworkNamespace): Promise<string |
   return failed.length === 0 ? undefined : failed.join('; ');
 }
 
-const NO_WAY = new Set(['ENETUNREACH', 'EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EHOSTUNREACH', 'EACCES']);
-
 async function arrives(netns: NetworkNamespace, ip: IpAddress): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   try {
+    if (!netns.run(() => hasRoute(ip))) return 'untestable';
     // Mark 0 is no mark: the connection is like one of the pod's own.
     const socket = netns.run(() => connectMarked(ip, SELF_TEST_PORT, 0));
     const timer = setTimeout(() => resolve(`a connection to ${ip} was not redirected`), ANSWER_WITHIN_MS);
     socket.once('connect', () => resolve('arrived'));
     socket.once('error', (error) => {
       const code = 'code' in error ? String(error.code) : error.message;
-      resolve(NO_WAY.has(code) ? 'untestable' : `a connection to ${ip} failed (${code})`);
+      resolve(`a connection to ${ip} was not redirected (${code})`);
     });
     return await promise.finally(() => {
       clearTimeout(timer);

@@ -54,6 +54,7 @@ export const sys = {
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 /** SOCK_NONBLOCK | SOCK_CLOEXEC; equal to O_NONBLOCK | O_CLOEXEC and EFD_NONBLOCK | EFD_CLOEXEC. */
 export const NONBLOCK_CLOEXEC = 0o2004000;
 export const CLOEXEC = 0o2000000;
