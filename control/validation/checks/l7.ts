@@ -1,7 +1,8 @@
 /** AMB0107, AMB0108, AMB0109: what only an L7 proxy could enforce, in a policy that no L7 proxy sees. */
 import type { AuthorizationPolicy } from '../../objects/authorization-policy.ts';
 import { type Finding, finding } from '../finding.ts';
-import type { AnalysisView, Workload } from '../view.ts';
+import type { AnalysisView } from '../view.ts';
+import { bindingOf } from '../waypoint-view.ts';
 import { keyOf } from './keys.ts';
 
 export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Iterable<Finding> {
@@ -13,7 +14,7 @@ export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Itera
     yield finding('AMB0109', { object, field: 'action' }, message, trial);
     return;
   }
-  const subject = describeSubject(policy, view);
+  const lack = describeLack(policy, view);
   for (const rule of policy.rules) {
     for (const { l7, field } of rule.clauses.flat()) {
       if (l7.length === 0) continue;
@@ -22,7 +23,7 @@ export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Itera
         object,
         field: field.startsWith('when') || first?.includes('.') ? field : `${field}.${l7.join(', ')}`,
       };
-      const message = `needs an L7 proxy, but ${subject} has none that sees this policy`;
+      const message = `needs an L7 proxy, but ${lack}`;
       yield policy.action === 'DENY'
         ? finding('AMB0108', at, message, trial)
         : finding('AMB0107', at, message, { ...trial, effect: effectOnAllow(policy) });
@@ -46,14 +47,15 @@ function effectOnAllow({ rules }: AuthorizationPolicy): string {
   return usable === 0 ? 'at L4 this ALLOW would deny everything' : 'at L4 this rule would allow nothing';
 }
 
-/** The service a user thinks of, else whom the policy is for. */
-function describeSubject(policy: AuthorizationPolicy, view: AnalysisView): string {
-  const { namespace } = policy.meta;
-  if (policy.selector === undefined) {
-    return namespace === view.settings.rootNamespace ? 'the mesh' : `namespace ${namespace}`;
+/** Why no L7 proxy sees the policy, in terms of the service a user thinks of. */
+function describeLack(policy: AuthorizationPolicy, view: AnalysisView): string {
+  const [first] = policy.selector === undefined ? [] : view.workloadsOf(policy);
+  if (first === undefined) return 'only policies with targetRefs reach one';
+  for (const { meta } of view.servicesOf(first)) {
+    const name = `${meta.namespace}/${meta.name}`;
+    const { waypoint } = bindingOf(meta, 'service', view);
+    if (waypoint === undefined) return `${name} has no waypoint`;
+    return `the waypoint of ${name} (${waypoint.namespace}/${waypoint.name}) sees only policies with targetRefs`;
   }
-  const first: Workload | undefined = view.workloadsOf(policy)[Symbol.iterator]().next().value;
-  if (first === undefined) return [...policy.selector].map(([key, value]) => `${key}=${value}`).join(',');
-  for (const { meta } of view.servicesOf(first)) return `${meta.namespace}/${meta.name}`;
-  return first.owner.split('/').slice(1).join('/');
+  return `${first.owner.split('/').slice(1).join('/')} has no waypoint`;
 }

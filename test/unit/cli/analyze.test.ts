@@ -64,7 +64,7 @@ test('a policy that cannot work is shown with its file, field, effect and remedy
   assert.equal(exitCodeOf(report), 2);
   assert.deepEqual(renderReport(report, false).split('\n'), [
     `AuthorizationPolicy shop/get-only  (${path}/get-only.yml:3)`,
-    '  × AMB0107  rules[0].to[0].operation.methods needs an L7 proxy, but shop/stock has none that sees this policy',
+    '  × AMB0107  rules[0].to[0].operation.methods needs an L7 proxy, but shop/stock has no waypoint',
     '             at run time: at L4 this ALLOW would deny everything',
     '             fix: Bind the policy to a waypoint with targetRefs, or write the rule with ports, identities and addresses.',
     '',

@@ -5,15 +5,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { authorize } from '../../../agent/route/authorize.ts';
-import { MeshState } from '../../../agent/state/mesh-state.ts';
-import { MeshBuilder } from '../../../control/discovery/mesh-builder.ts';
-import { ObjectStore } from '../../../control/model/object-store.ts';
 import { decodeObject, identify, type MeshObject } from '../../../control/objects/object.ts';
 import { standInFor } from '../../../control/objects/policy-stand-in.ts';
 import { getIp, ipToBytes, parseCidr } from '../../../core/ip.ts';
-import { formatSpiffeId } from '../../../core/spiffe.ts';
 import { SETTINGS } from '../../support/control.ts';
+import { PolicyMesh } from '../../support/policy-mesh.ts';
 
 const ROOT = SETTINGS.rootNamespace;
 const SERVER = { namespace: 'shop', labels: { app: 'web', tier: 'front' }, ip: '10.0.0.2' };
@@ -243,40 +239,19 @@ const POD = {
   },
 };
 
-/** The state of an agent that got what the builder made of the objects; `valid` when all of them could be read. */
-function agentState(values: readonly unknown[]): { state: MeshState; valid: boolean } {
+/** An agent that got what the builder made of the objects; `valid` when all of them could be read. */
+function agentOf(values: readonly unknown[]): { mesh: PolicyMesh; valid: boolean } {
   const taken = [POD, ...values].map(take);
-  const store = new ObjectStore();
-  const upserted = taken.flatMap(({ object }) => (object === undefined ? [] : [object]));
-  const updates = new MeshBuilder(store, SETTINGS).update(store.apply({ upserted, removed: [] }));
-  const state = new MeshState();
-  for (const { type, name, resource } of updates) {
-    const updated = resource === undefined ? [] : [{ name, version: resource.version, bytes: resource.bytes }];
-    const { errors } = state.apply({ typeUrl: type, updated, removed: resource === undefined ? [name] : [] });
-    assert.deepEqual(errors, []);
-  }
-  return { state, valid: taken.every(({ valid }) => valid) };
+  const mesh = new PolicyMesh();
+  mesh.apply({ upserted: taken.flatMap(({ object }) => (object === undefined ? [] : [object])), removed: [] });
+  return { mesh, valid: taken.every(({ valid }) => valid) };
 }
 
-function agentAllows(state: MeshState, request: Request): boolean {
-  const local = state.findWorkloadByUid(`${SETTINGS.clusterId}//Pod/${SERVER.namespace}/web`);
-  assert.ok(local);
-  const { source } = request;
-  return (
-    authorize(state, local, {
-      source:
-        source === undefined
-          ? undefined
-          : formatSpiffeId({
-              trustDomain: source.trustDomain,
-              namespace: source.namespace,
-              serviceAccount: source.account,
-            }),
-      sourceIp: getIp(request.sourceIp),
-      destinationIp: getIp(SERVER.ip),
-      destinationPort: request.port,
-    }).kind === 'allow'
-  );
+function agentAllows(mesh: PolicyMesh, { source, sourceIp, port }: Request): boolean {
+  const to = `${SERVER.namespace}/web`;
+  if (source === undefined) return mesh.allows({ from: undefined, sourceIp, to, port });
+  const { trustDomain, namespace, account } = source;
+  return mesh.allows({ from: `${namespace}/${account}`, trustDomain, sourceIp, to, port });
 }
 
 // ---- random cases: small sets of values, so that they meet ---------------------------------------------------------
@@ -403,11 +378,11 @@ test('what agents enforce is never wider than what the policies say, and the sam
       fc.uniqueArray(peer, { maxLength: 3, selector: ({ namespace, name }) => `${namespace}/${name}` }),
       fc.array(request, { minLength: 1, maxLength: 4 }),
       (policies, peers, requests) => {
-        const { state, valid } = agentState([...policies.map(policyObject), ...peers.map(peerObject)]);
+        const { mesh, valid } = agentOf([...policies.map(policyObject), ...peers.map(peerObject)]);
         if (!valid) seen.standIns++;
         const exact = valid && !usesL7(policies);
         for (const one of requests) {
-          const enforced = agentAllows(state, one);
+          const enforced = agentAllows(mesh, one);
           const meant = isAllowed(policies, peers, one);
           assert.ok(!enforced || meant, `wider than written: ${JSON.stringify(one)}`);
           if (exact) assert.equal(enforced, meant, `not as written: ${JSON.stringify(one)}`);

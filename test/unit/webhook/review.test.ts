@@ -56,7 +56,7 @@ test('a policy that cannot work is refused with object, field, reason, effect, r
   assert.equal(allowed, false);
   assert.equal(
     status?.message,
-    'AuthorizationPolicy shop/get-only: rules[0].to[0].operation.methods needs an L7 proxy, but shop/stock has none that sees this policy; ' +
+    'AuthorizationPolicy shop/get-only: rules[0].to[0].operation.methods needs an L7 proxy, but shop/stock has no waypoint; ' +
       'at L4 this ALLOW would deny everything. Bind the policy to a waypoint with targetRefs, or write the rule with ports, identities and addresses. AMB0107',
   );
 });
