@@ -23,10 +23,10 @@ import { COST_OF_LOOK, sweepWorkloads } from './sweep.ts';
 import { type Member, WorkloadResources } from './workload-resources.ts';
 
 /**
- * Work of one slice, in workloads built (some 10 µs each with all that is looked up): about 3 ms. What other steps
+ * Work of one slice, in workloads built (some 10 µs each with all that is looked up): about 2 ms. What other steps
  * cost is stated in the same unit.
  */
-export const SLICE_COST = 250;
+export const SLICE_COST = 150;
 const COST_OF_OBJECT = 0.2;
 const COST_OF_POLICY = 5;
 
