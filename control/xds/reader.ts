@@ -15,7 +15,7 @@ export interface ReaderLimits {
   readonly stepEntries: number;
 }
 
-export const READER_LIMITS: ReaderLimits = { responseBytes: 1024 * 1024, stepEntries: 4000 };
+export const READER_LIMITS: ReaderLimits = { responseBytes: 1024 * 1024, stepEntries: 2000 };
 
 export interface ReaderContext {
   readonly store: ResourceStore;
