@@ -10,6 +10,7 @@
  */
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import {
+  type Metadata,
   type Server,
   type ServerCredentials,
   ServerInterceptingCall,
@@ -94,17 +95,30 @@ export class ControlListener {
 
   /** The interceptors of the server: those that authenticate, between two that learn from them what a call has proven. */
   interceptors(authentication: ServerInterceptor): ServerInterceptor[] {
-    const watch: ServerInterceptor = (_method, call) =>
-      new ServerInterceptingCall(call, {
+    /** Calls whose caller was authenticated: what a service refuses them afterwards says nothing about the connection. */
+    const admitted = new WeakSet<Metadata>();
+    const watch: ServerInterceptor = (_method, call) => {
+      let headers: Metadata | undefined;
+      return new ServerInterceptingCall(call, {
+        start: (next) => {
+          const listener = new ServerListenerBuilder().withOnReceiveMetadata((metadata, proceed) => {
+            headers = metadata;
+            proceed(metadata);
+          });
+          next(listener.build());
+        },
         sendStatus: (sent, next) => {
-          if (sent.code === status.UNAUTHENTICATED) this.refused(call.getPeer());
+          const known = headers !== undefined && admitted.has(headers);
+          if (sent.code === status.UNAUTHENTICATED && !known) this.refused(call.getPeer());
           next(sent);
         },
       });
+    };
     const admit: ServerInterceptor = (_method, call) =>
       new ServerInterceptingCall(call, {
         start: (next) => {
           const listener = new ServerListenerBuilder().withOnReceiveMetadata((metadata, proceed) => {
+            admitted.add(metadata);
             this.proven(call.getPeer());
             proceed(metadata);
           });
