@@ -4,6 +4,8 @@ import { MAX_DER_BYTES } from './ca/der.ts';
 import { LISTENER_LIMITS } from './listener.ts';
 import { MAX_FILE_BYTES } from './sources/folder-scan.ts';
 import { STATUS_LIMITS } from './status-server.ts';
+import { MAX_JUDGED_WORKLOADS } from './webhook/judge.ts';
+import { WEBHOOK_LIMITS } from './webhook/server.ts';
 import { DISCOVERY_LIMIT_ROWS } from './xds/limit-rows.ts';
 
 export interface ControlLimitRow {
@@ -88,5 +90,47 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     value: bytes(MAX_FILE_BYTES),
     meaning: 'one file of the configuration folder',
     atTheLimit: 'reported; what the file held before stays in use',
+  },
+  {
+    name: 'WEBHOOK_LIMITS.maxConnections',
+    value: `${WEBHOOK_LIMITS.maxConnections} connections, ${WEBHOOK_LIMITS.maxConnectionsPerAddress} of one address`,
+    meaning: 'connections to the webhook',
+    atTheLimit: 'of one address: the new one is closed; in all: the one that has been idle longest',
+  },
+  {
+    name: 'WEBHOOK_LIMITS.maxBodyBytes',
+    value: bytes(WEBHOOK_LIMITS.maxBodyBytes),
+    meaning: 'one question of the API server: object and old object',
+    atTheLimit: '413, closed',
+  },
+  {
+    name: 'WEBHOOK_LIMITS.requestTimeoutMs',
+    value: `${WEBHOOK_LIMITS.requestTimeoutMs / 1000}s`,
+    meaning: 'time to send a question to the webhook',
+    atTheLimit: '408, closed',
+  },
+  {
+    name: 'WEBHOOK_LIMITS.rate',
+    value: `${WEBHOOK_LIMITS.rate.burst} requests, then ${WEBHOOK_LIMITS.rate.perSecond}/s`,
+    meaning: 'questions of one address to the webhook',
+    atTheLimit: '429, closed; the API server does what failurePolicy says',
+  },
+  {
+    name: 'WEBHOOK_LIMITS.addressShare',
+    value: `${WEBHOOK_LIMITS.addressShare * 100} % of the thread`,
+    meaning: 'work for the questions of one address, over a second',
+    atTheLimit: '429, closed; the API server does what failurePolicy says',
+  },
+  {
+    name: 'WEBHOOK_LIMITS.analysisShare',
+    value: `${WEBHOOK_LIMITS.analysisShare * 100} % of the thread`,
+    meaning: 'looking at the surroundings of objects at admission, over a second',
+    atTheLimit: 'objects are judged by themselves: what is wrong in itself is still refused',
+  },
+  {
+    name: 'MAX_JUDGED_WORKLOADS',
+    value: `${MAX_JUDGED_WORKLOADS} workloads`,
+    meaning: 'workloads that are looked at for one object at admission',
+    atTheLimit: 'nothing is concluded from what was not found; ambit analyze looks at all',
   },
 ];
