@@ -3,7 +3,7 @@
  * kubelet, so the test writes what kubelet would (phase, addresses), and calls CNI as a runtime would when it wants to.
  * The agent's account has the rights it has in a cluster, and no others.
  */
-import { mkdtemp, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openKubernetesSource, type PodSource } from '../../agent/enrol/pod-source.ts';
@@ -47,6 +47,11 @@ export async function grantAgents(api: KubeApi): Promise<void> {
   });
 }
 
+/** Path of the kubeconfig of a node's agent, with the rights of agents. */
+export function agentKubeconfig(api: KubeApi, nodeName: string): string {
+  return api.userKubeconfig({ user: `agent-of-${nodeName}`, groups: [GROUP] });
+}
+
 export interface PodShape {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
@@ -85,7 +90,7 @@ export class KubeEnrolmentWorld implements AsyncDisposable {
 
   /** An agent; a second one is its successor. `ambit` says what differs from the usual. */
   async start(ambit: Partial<EnrolmentServiceOptions> = {}, capture = new StandInCapture()) {
-    const kubeconfig = this.api.userKubeconfig({ user: `agent-of-${this.nodeName}`, groups: [GROUP] });
+    const kubeconfig = agentKubeconfig(this.api, this.nodeName);
     const source = openKubernetesSource({ kubeconfig, nodeName: this.nodeName, instance: 'ambit-agent-x' });
     const service = await startEnrolment({
       runDirectory: join(this.folder, 'run'),
@@ -120,7 +125,7 @@ export class KubeEnrolmentWorld implements AsyncDisposable {
 
   async mount(pod: TestPod, name: string): Promise<void> {
     const folder = join(this.folder, 'netns');
-    await import('node:fs/promises').then(({ mkdir }) => mkdir(folder, { recursive: true }));
+    await mkdir(folder, { recursive: true });
     await symlink(pod.path, join(folder, `cni-${name}`));
   }
 
