@@ -1,6 +1,7 @@
 /** Every bound of the control plane with what happens there: the source of its section in docs/LIMITS.md. */
 import { MAX_CERTIFICATE_MESSAGE_BYTES, MAX_DISCOVERY_REQUEST_BYTES } from '../core/grpc.ts';
 import { MAX_DER_BYTES } from './ca/der.ts';
+import { CA_LIMIT_ROWS } from './ca/limit-rows.ts';
 import { LISTENER_LIMITS } from './listener.ts';
 import { MAX_FILE_BYTES } from './sources/folder-scan.ts';
 import { STATUS_LIMITS } from './status-server.ts';
@@ -133,4 +134,5 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     meaning: 'workloads that are looked at for one object at admission',
     atTheLimit: 'nothing is concluded from what was not found; ambit analyze looks at all',
   },
+  ...CA_LIMIT_ROWS,
 ];
