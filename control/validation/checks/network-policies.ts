@@ -11,24 +11,41 @@ type Direction = 'ingress' | 'egress';
 
 /** Policies of a namespace act together: what one admits, no other takes away. */
 export function* checkNetworkPolicies(view: AnalysisView): Iterable<Finding> {
-  for (const direction of ['ingress', 'egress'] as const) {
-    const blocked = new Map<NetworkPolicy, Set<string>>();
-    const open = new Map<NetworkPolicy, Set<string>>();
-    for (const policy of view.networkPolicies) {
-      for (const workload of view.workloadsIn(policy.meta.namespace)) {
-        if (!view.isEnrolled(workload) || !isFor(policy, workload) || policy[direction] === undefined) continue;
-        if (!policy[direction].some(restrictsPorts)) continue;
-        const others = view.networkPolicies.filter(
-          (other) => other.meta.namespace === policy.meta.namespace && isFor(other, workload),
-        );
-        const admitted = others.some((other) => other[direction]?.some(admitsTunnels) ?? false);
-        const found = admitted ? open : blocked;
-        found.set(policy, (found.get(policy) ?? new Set()).add(workload.owner));
-      }
-    }
-    for (const [policy, owners] of blocked) yield blockedFinding(policy, direction, owners.size);
-    if (direction === 'ingress') for (const policy of open.keys()) if (!blocked.has(policy)) yield openFinding(policy);
+  for (const [namespace, policies] of Map.groupBy(view.networkPolicies, ({ meta }) => meta.namespace)) {
+    const workloads = enrolledIn(namespace, view);
+    for (const direction of ['ingress', 'egress'] as const) yield* checkDirection(direction, policies, workloads);
   }
+}
+
+/** Of every owner the first: its pods are alike. */
+function enrolledIn(namespace: string, view: AnalysisView): readonly Workload[] {
+  const first = new Map<string, Workload>();
+  for (const workload of view.workloadsIn(namespace)) {
+    if (!first.has(workload.owner) && view.isEnrolled(workload)) first.set(workload.owner, workload);
+  }
+  return [...first.values()];
+}
+
+function* checkDirection(
+  direction: Direction,
+  policies: readonly NetworkPolicy[],
+  workloads: readonly Workload[],
+): Iterable<Finding> {
+  const blocked = new Map<NetworkPolicy, number>();
+  const open = new Set<NetworkPolicy>();
+  for (const workload of workloads) {
+    const labels = Object.fromEntries(workload.labels);
+    const selecting = policies.filter(({ podSelector }) => matchesSelector(podSelector, labels));
+    const admitted = selecting.some((policy) => policy[direction]?.some(admitsTunnels) ?? false);
+    for (const policy of selecting) {
+      if (policy[direction]?.some(restrictsPorts) !== true) continue;
+      if (admitted) open.add(policy);
+      else blocked.set(policy, (blocked.get(policy) ?? 0) + 1);
+    }
+  }
+  for (const [policy, count] of blocked) yield blockedFinding(policy, direction, count);
+  if (direction === 'egress') return;
+  for (const policy of open) if (!blocked.has(policy)) yield openFinding(policy);
 }
 
 function blockedFinding(policy: NetworkPolicy, direction: Direction, workloads: number): Finding {
@@ -42,10 +59,6 @@ function blockedFinding(policy: NetworkPolicy, direction: Direction, workloads: 
 function openFinding(policy: NetworkPolicy): Finding {
   const message = `its ports do not bind clients that come through port ${HBONE_PORT}`;
   return finding('AMB0207', { object: keyOf(policy), field: 'spec.ingress' }, message);
-}
-
-function isFor({ podSelector }: NetworkPolicy, { labels }: Workload): boolean {
-  return matchesSelector(podSelector, Object.fromEntries(labels));
 }
 
 /** A rule that lets TCP in, but only on some ports. A rule without TCP is not about what tunnels carry. */

@@ -9,6 +9,7 @@ import {
   type StringMatch,
 } from '../../../api/gen/istio/security/authorization_pb.js';
 import { convertAuthorizationPolicy } from '../../../control/policy/authorization.ts';
+import type { TargetState } from '../../../control/policy/targets.ts';
 import { objectOf, problemsOf } from '../../support/control.ts';
 
 function policyYaml(spec: string, namespace = 'shop', annotations = '{}'): string {
@@ -192,6 +193,51 @@ test('the action is ALLOW by default, and a dry run is marked', () => {
 test('the condition names the attributes that agents cannot check', () => {
   const { condition } = convert('{action: DENY, rules: [{to: [{operation: {methods: [GET], paths: [/a]}}]}]}');
   assert.match(condition.message, /methods, paths/);
+});
+
+test('the condition says by whom a policy is enforced', () => {
+  const web = '{selector: {matchLabels: {app: web}}}';
+  const cases: [spec: string, namespace: string, annotations: string, message: string][] = [
+    ['{}', 'shop', '{}', 'Enforced by the agents of all workloads of namespace shop.'],
+    ['{}', 'istio-system', '{}', 'Enforced by the agents of all workloads of the mesh.'],
+    [web, 'shop', '{}', 'Enforced by the agents of workloads with app=web in namespace shop.'],
+    [web, 'istio-system', '{}', 'Enforced by the agents of workloads with app=web in the mesh.'],
+    [
+      '{}',
+      'shop',
+      '{istio.io/dry-run: "true"}',
+      'On trial (istio.io/dry-run): agents of all workloads of namespace shop log and count it, nothing is enforced.',
+    ],
+  ];
+  for (const [spec, namespace, annotations, message] of cases) {
+    const { condition } = convert(spec, namespace, annotations);
+    assert.deepEqual(condition, { type: 'ZtunnelAccepted', status: 'True', reason: 'Accepted', message });
+  }
+});
+
+test('of several targets the condition names those that are enforced and those that are not', () => {
+  const policy = objectOf(
+    'AuthorizationPolicy',
+    policyYaml('{targetRefs: [{kind: Service, name: a}, {kind: Service, name: b}, {kind: Service, name: c}]}'),
+  );
+  const states: Record<string, TargetState> = {
+    a: { kind: 'bound', by: 'shop/wp' },
+    b: { kind: 'missing' },
+    c: { kind: 'unbound', reason: 'has no waypoint' },
+  };
+  const describe = (known: Record<string, TargetState>) =>
+    convertAuthorizationPolicy(policy, 'istio-system', ({ name }) => known[name] ?? { kind: 'unknown' }).condition;
+  assert.deepEqual(describe(states), {
+    type: 'WaypointAccepted',
+    status: 'True',
+    reason: 'PartiallyInvalid',
+    message:
+      'Enforced by shop/wp for Service shop/a. Not enforced: Service shop/b does not exist; Service shop/c has no waypoint.',
+  });
+  assert.equal(describe({ ...states, a: { kind: 'missing' } }).reason, 'TargetNotFound');
+  assert.equal(describe({}).status, 'False', 'what nobody looked at is not said to be enforced');
+  const bound: TargetState = { kind: 'bound', by: 'shop/wp' };
+  assert.equal(describe({ a: bound, b: bound, c: bound }).reason, 'Accepted');
 });
 
 const REFUSED: [name: string, spec: string, reason: RegExp][] = [
