@@ -170,8 +170,11 @@ export class Enrolment {
 
   /** Lets the pod of an attachment go. An unknown attachment is fine: nothing of ours is left then. */
   async del(request: DelRequest): Promise<AgentAnswer> {
-    await this.sandboxes.removeAttachment(request.attachment);
-    const key = this.#findKey(request.attachment) ?? (request.pod === undefined ? undefined : keyOf(request.pod));
+    const sandbox = this.sandboxes.findByAttachment(request.attachment);
+    if (sandbox !== undefined) await this.sandboxes.remove(sandbox.uid);
+    // A pod that is just being brought in has no attachment yet: the sandbox knows its name.
+    const named = request.pod ?? sandbox;
+    const key = this.#findKey(request.attachment) ?? (named === undefined ? undefined : keyOf(named));
     if (key === undefined) return { kind: 'ignored', detail: 'nothing is held for this attachment' };
     return await this.#queue.run(key, () => this.#releaseAttachment(key, request.attachment));
   }

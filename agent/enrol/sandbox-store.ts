@@ -74,11 +74,11 @@ export class SandboxStore {
     await this.#onDisk(() => rm(this.#fileOf(uid), { force: true }));
   }
 
-  /** Forgets the sandbox of an attachment, when it is known. */
-  async removeAttachment({ containerId, ifName }: Attachment): Promise<void> {
-    for (const { uid, attachment } of this.#sandboxes.values()) {
-      if (attachment.containerId === containerId && attachment.ifName === ifName) await this.remove(uid);
+  findByAttachment({ containerId, ifName }: Attachment): Sandbox | undefined {
+    for (const sandbox of this.#sandboxes.values()) {
+      if (sandbox.attachment.containerId === containerId && sandbox.attachment.ifName === ifName) return sandbox;
     }
+    return undefined;
   }
 
   /** Forgets sandboxes whose namespace is gone. */
