@@ -3,6 +3,7 @@
 import { type Collection, Collector } from '../../control/validation/collect.ts';
 import { DEFAULT_ANALYSIS_SETTINGS } from '../../control/validation/view.ts';
 import { isRecord } from '../../core/decoder.ts';
+import { DATAPLANE_MODE_LABEL } from '../../core/enrolment/eligibility.ts';
 import { isForbidden, isNotFound } from '../../kube/api-error.ts';
 import { type KubeClient, PAGE_SIZE } from '../../kube/client.ts';
 import { apiVersionOf, RESOURCES, type Resource, resourceName } from '../../kube/resource.ts';
@@ -44,6 +45,7 @@ export async function readCluster(
       else if (!isNotFound(thrown)) throw thrown;
     }
   }
+  await readLabelledControllers(client, collector);
   const trustDomain = givenTrustDomain ?? (await findTrustDomain(client, rootNamespace));
   const collection = collector.finish({
     complete: true,
@@ -55,6 +57,18 @@ export async function readCluster(
     },
   });
   return { ...collection, forbidden: forbidden.map(resourceName) };
+}
+
+/** Those that carry a label which only means something on pods. Nothing is said where they may not be listed. */
+async function readLabelledControllers(client: KubeClient, collector: Collector): Promise<void> {
+  for (const resource of [RESOURCES.Deployment, RESOURCES.DaemonSet]) {
+    try {
+      const { items } = await client.list(resource, { labelSelector: DATAPLANE_MODE_LABEL });
+      for (const item of items) if (isRecord(item)) collector.addController({ ...item, kind: resource.kind });
+    } catch (thrown) {
+      if (!isForbidden(thrown)) throw thrown;
+    }
+  }
 }
 
 /** Items of a list do not say what they are. */

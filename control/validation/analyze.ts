@@ -6,7 +6,7 @@ import type { MeshObject, ObjectKind } from '../objects/object.ts';
 import type { Check } from './check.ts';
 import { AUTHORIZATION_CHECKS } from './checks/authorization.ts';
 import { SERVICE_ENTRY_CHECKS, WORKLOAD_ENTRY_CHECKS } from './checks/entries.ts';
-import { checkNamespaceLabels, checkUselessLabels, checkWorkloadLabels } from './checks/labels.ts';
+import { checkNamespaceLabels, checkUselessLabels, checkWaypointFor, checkWorkloadLabels } from './checks/labels.ts';
 import { checkNetworkPolicies } from './checks/network-policies.ts';
 import { PEER_AUTHENTICATION_CHECKS } from './checks/peer-authentication.ts';
 import { SERVICE_CHECKS } from './checks/services.ts';
@@ -23,7 +23,8 @@ const ROWS: readonly Row[] = [
   row('Namespace', [checkNamespaceLabels, checkWaypointReference]),
   row('Service', [...SERVICE_CHECKS, checkWaypointReference, checkUselessLabels]),
   row('ServiceAccount', [checkUselessLabels]),
-  row('Gateway', [checkUselessLabels]),
+  row('Gateway', [checkUselessLabels, checkWaypointFor]),
+  row('GatewayClass', [checkWaypointFor]),
   row('AuthorizationPolicy', [...AUTHORIZATION_CHECKS, checkUselessLabels]),
   row('PeerAuthentication', [...PEER_AUTHENTICATION_CHECKS, checkUselessLabels]),
   row('ServiceEntry', [...SERVICE_ENTRY_CHECKS, checkWaypointReference, checkUselessLabels]),

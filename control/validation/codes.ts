@@ -252,6 +252,12 @@ export const FINDING_TABLE = {
     'every connection goes through the first waypoint',
     'Correct the labels istio.io/use-waypoint-canary and -canary-namespace or the annotation with its weight.',
   ),
+  AMB0411: row(
+    'warning',
+    'istio.io/waypoint-for has an unknown value',
+    'the waypoint takes traffic to services, as if nothing were said',
+    'Write service, workload, all or none.',
+  ),
   AMB0409: row(
     'warning',
     'a waypoint label stands on an object where it does nothing',

@@ -2,12 +2,13 @@
  * Plain values (documents of files, answers of the API server) -> what the checks look at. Pure and total: what cannot be
  * read becomes a finding (AMB0101), what is of no kind that matters is left out.
  */
-import { type Decoder, decode, type FieldProblem, isRecord } from '../../core/decoder.ts';
+import { type Decoder, decode, type FieldProblem, isRecord, record, string } from '../../core/decoder.ts';
 import { ObjectStore } from '../model/object-store.ts';
 import { decodeObject, identify, type MeshObject, objectKey } from '../objects/object.ts';
 import { pod } from '../objects/pod.ts';
 import { standInFor } from '../objects/policy-stand-in.ts';
 import { formatPath } from '../sources/yaml-objects.ts';
+import { checkControllerLabels } from './checks/labels.ts';
 import { type Finding, finding } from './finding.ts';
 import { type NetworkPolicy, networkPolicy } from './network-policy.ts';
 import { type AnalysisSettings, AnalysisView, type ViewParts, type Workload } from './view.ts';
@@ -53,7 +54,9 @@ export class Collector {
     }
     if (path !== undefined) {
       const workload = this.#read(key, templateOf(kind, path, name, namespace), value);
-      if (workload !== undefined) this.#templates.push(workload);
+      if (workload === undefined) return key;
+      this.#templates.push(workload);
+      this.#checkController(key, metadata.labels, workload.labels);
       return key;
     }
     const identity = identify(value);
@@ -67,6 +70,17 @@ export class Collector {
     return identity.key;
   }
 
+  /** Looks at the labels of a Deployment, DaemonSet, ... only; its pods are objects of their own. */
+  addController(value: unknown): void {
+    if (!isRecord(value) || !isRecord(value.metadata) || typeof value.kind !== 'string') return;
+    const { name, namespace } = value.metadata;
+    const path = TEMPLATES.get(value.kind);
+    if (typeof name !== 'string' || typeof namespace !== 'string' || path === undefined) return;
+    const template = decode(templateOf(value.kind, path, name, namespace), value);
+    if (!template.ok) return;
+    this.#checkController(`${value.kind}/${namespace}/${name}`, value.metadata.labels, template.value.labels);
+  }
+
   /** @param complete see `ViewParts` */
   finish(parts: Pick<ViewParts, 'complete' | 'settings' | 'unknownKinds'>): Collection {
     const objects = new ObjectStore();
@@ -78,6 +92,11 @@ export class Collector {
       networkPolicies: this.#networkPolicies,
     });
     return { view, findings: this.#findings, count: this.#count };
+  }
+
+  #checkController(key: string, value: unknown, template: ReadonlyMap<string, string>): void {
+    const labels = decode(record(string), value);
+    if (labels.ok) this.#findings.push(...checkControllerLabels(key, labels.value, template));
   }
 
   #read<T>(key: string, decoder: Decoder<T>, value: unknown): T | undefined {

@@ -98,11 +98,19 @@ test('a cluster with mistakes is told of all of them, and ends with 2', async ()
     metadata: { name: 'nobody' },
     spec: { selector: { app: 'nobody' }, ports: [{ port: 80 }] },
   });
+  const template = { metadata: { labels: { app: 'web' } }, spec: { containers: [{ name: 'web', image: 'x' }] } };
+  await create('legacy', 'deployments', {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'web', labels: { 'istio.io/dataplane-mode': 'ambient' } },
+    spec: { selector: { matchLabels: { app: 'web' } }, template },
+  });
   const { code, stdout } = await runAnalyze(api.kubeconfig, '-o', 'json');
   assert.deepEqual(findings(stdout), [
     'AMB0107 AuthorizationPolicy/shop/get-only',
     'AMB0101 AuthorizationPolicy/shop/unreadable',
     'AMB0203 NetworkPolicy/shop/web-only-80',
+    'AMB0202 Deployment/legacy/web',
     'AMB0401 Service/legacy/nobody',
   ]);
   assert.equal(code, 2);

@@ -18,12 +18,9 @@ export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Itera
   for (const rule of policy.rules) {
     for (const { l7, field } of rule.clauses.flat()) {
       if (l7.length === 0) continue;
-      const [first] = l7;
-      const at = {
-        object,
-        field: field.startsWith('when') || first?.includes('.') ? field : `${field}.${l7.join(', ')}`,
-      };
-      const message = `needs an L7 proxy, but ${lack}`;
+      const isCondition = field.includes('.when[');
+      const at = { object, field: isCondition ? `${field}.key` : `${field}.${l7.join(', ')}` };
+      const message = `${isCondition ? `(${l7.join(', ')}) ` : ''}needs an L7 proxy, but ${lack}`;
       yield policy.action === 'DENY'
         ? finding('AMB0108', at, message, trial)
         : finding('AMB0107', at, message, { ...trial, effect: effectOnAllow(policy) });

@@ -11,7 +11,11 @@ export function* checkPorts(policy: AuthorizationPolicy, view: AnalysisView): It
     for (const port of l4.destinationPorts ?? []) {
       const mistake = servicePortOnly(port, workloads, view);
       if (mistake === undefined) continue;
-      yield finding('AMB0115', { object: keyOf(policy), field: `${field}.ports` }, `${port} ${mistake}`);
+      yield finding(
+        'AMB0115',
+        { object: keyOf(policy), field: field.includes('.when[') ? `${field}.values` : `${field}.ports` },
+        `${port} ${mistake}`,
+      );
     }
   }
 }

@@ -195,6 +195,7 @@ const CASES: Readonly<Record<FindingCode, readonly [bad: string, good: string]>>
     authorization('{}', ', labels: {istio.io/use-waypoint: wp}'),
     service('istio.io/use-waypoint: wp', 'app: web'),
   ],
+  AMB0411: [gateway('istio.io/waypoint-for: services'), gateway('istio.io/waypoint-for: service')],
   AMB0410: [
     service('istio.io/use-waypoint: wp, istio.io/use-waypoint-canary: gone', 'app: web'),
     service('istio.io/use-waypoint: wp', 'app: web'),
@@ -209,6 +210,27 @@ for (const [code, [bad, good]] of Object.entries(CASES)) {
     assert.ok(!codesIn(good).includes(code as FindingCode), 'also found where nothing is wrong');
   });
 }
+
+test('the label of the mesh on a Deployment, or on an excluded namespace, is said to do nothing', () => {
+  const deployment = (own: string, template: string): string =>
+    `{apiVersion: apps/v1, kind: Deployment, metadata: {name: d, namespace: shop, labels: {${own}}}, spec: {template: {metadata: {labels: {app: web, ${template}}}, spec: {containers: []}}}}\n`;
+  const label = 'istio.io/dataplane-mode: ambient';
+  assert.ok(codesIn(deployment(label, '')).includes('AMB0202'));
+  assert.ok(!codesIn(deployment(label, label)).includes('AMB0202'));
+  assert.ok(!codesIn(deployment('', label)).includes('AMB0202'));
+  const namespaceOf = (name: string): string =>
+    `{apiVersion: v1, kind: Namespace, metadata: {name: ${name}, labels: {${label}}}}\n`;
+  assert.ok(codesIn(namespaceOf('kube-system')).includes('AMB0202'));
+  assert.ok(!codesIn(namespaceOf('team')).includes('AMB0202'));
+});
+
+test('an L7 condition is named by its key', () => {
+  const [found] = findingsIn(
+    `${WORLD}---\n${authorization(`{${WEB}, rules: [{when: [{key: "request.headers[x]", values: [y]}]}]}`)}`,
+  );
+  assert.equal(found?.field, 'rules[0].when[0].key');
+  assert.equal(found?.message, '(request.headers[x]) needs an L7 proxy, but shop/web has no waypoint');
+});
 
 test('the world of the cases has no finding of its own', () => {
   assert.deepEqual(

@@ -96,7 +96,7 @@ test('what one rule covers of another, and what can never match, holds for every
       }
       assert.ok(ruleCovers(narrow.rule, narrow.rule), 'a rule covers itself');
     }),
-    { numRuns: 3000 },
+    { numRuns: 1500 },
   );
-  for (const [what, count] of Object.entries(seen)) assert.ok(count > 30, `${what}: only ${count}`);
+  for (const [what, count] of Object.entries(seen)) assert.ok(count > 20, `${what}: only ${count}`);
 });
