@@ -97,7 +97,7 @@ test('a policy that cannot work is refused with the whole reason, and one that w
   const refused = await eventually('the API server asks the webhook', () => refusalOf('get-only', GET_ONLY), 15_000);
   assert.match(
     refused.message,
-    /admission webhook "validation\.ambit\.io" denied the request: AuthorizationPolicy shop\/get-only: rules\[0\]\.to\[0\]\.operation\.methods needs an L7 proxy, but shop\/stock has none that sees this policy; at L4 this ALLOW would deny everything\. .* AMB0107/,
+    /admission webhook "validation\.ambit\.io" denied the request: AuthorizationPolicy shop\/get-only: rules\[0\]\.to\[0\]\.operation\.methods needs an L7 proxy, but shop\/stock has no waypoint; at L4 this ALLOW would deny everything\. .* AMB0107/,
   );
   assert.equal(refused.reason, 'Invalid');
   await create('good', GOOD);
