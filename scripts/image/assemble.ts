@@ -37,6 +37,7 @@ async function assemble(folder: string, debianPackages: string): Promise<void> {
   const { path } = await buildPlugin(join(folder, 'cni', 'ambit-cni'));
   await rm(`${path}.sha256`);
   for (const name of NATIVE_PACKAGES) await copyPackage(name, join(folder, 'node_modules', name));
+  await cp(join(ROOT, 'agent', 'supervise'), join(folder, 'agent', 'supervise'));
   await cp(join(ROOT, 'LICENSE'), join(folder, 'LICENSE'));
   const manifest = await readFile(join(ROOT, 'package.json'), 'utf8');
   const { name, version }: { name: string; version: string } = JSON.parse(manifest);
