@@ -1,4 +1,5 @@
 /** AMB0107, AMB0108, AMB0109: what only an L7 proxy could enforce, in a policy that no L7 proxy sees. */
+import { DATAPLANE_MODE_LABEL } from '../../../core/enrolment/eligibility.ts';
 import type { AuthorizationPolicy } from '../../objects/authorization-policy.ts';
 import { type Finding, finding } from '../finding.ts';
 import type { AnalysisView } from '../view.ts';
@@ -6,9 +7,11 @@ import { bindingOf } from '../waypoint-view.ts';
 import { keyOf } from './keys.ts';
 
 export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Iterable<Finding> {
-  if (policy.targets.length > 0 || policy.standsInFor !== undefined || isForOthersOnly(policy, view)) return;
+  if (policy.targets.length > 0 || policy.standsInFor !== undefined) return;
+  const reach = reachOf(policy, view);
+  if (reach === 'others') return;
   const object = keyOf(policy);
-  const trial = policy.dryRun ? ({ severity: 'warning' } as const) : {};
+  const trial = policy.dryRun || reach === 'nobody' ? ({ severity: 'warning' } as const) : {};
   if (policy.action === 'AUDIT' || policy.action === 'CUSTOM') {
     const message = `is ${policy.action}, which agents do not enforce`;
     yield finding('AMB0109', { object, field: 'action' }, message, trial);
@@ -29,14 +32,21 @@ export function* checkL7(policy: AuthorizationPolicy, view: AnalysisView): Itera
   }
 }
 
-/** Pods of gateways and of sidecar meshes: their own proxies, not agents, take the policy. */
-function isForOthersOnly(policy: AuthorizationPolicy, view: AnalysisView): boolean {
+/**
+ * Whom the policy meets. `others`: only pods of gateways and of sidecar meshes, whose own proxies take it. `nobody`: there
+ * is no such pod yet, and the namespace is not one of the mesh. What is not known counts as the mesh.
+ */
+function reachOf(policy: AuthorizationPolicy, view: AnalysisView): 'agents' | 'others' | 'nobody' {
   let any = false;
   for (const workload of view.workloadsOf(policy)) {
-    if (view.isEnrolled(workload)) return false;
+    if (view.isEnrolled(workload)) return 'agents';
     any = true;
   }
-  return any && view.knowsWorkloads;
+  if (!view.knowsWorkloads) return 'agents';
+  if (any) return 'others';
+  const namespace = view.objects.find('Namespace', '', policy.meta.namespace);
+  const isOfMesh = namespace === undefined || namespace.meta.labels.get(DATAPLANE_MODE_LABEL) === 'ambient';
+  return isOfMesh ? 'agents' : 'nobody';
 }
 
 function effectOnAllow({ rules }: AuthorizationPolicy): string {

@@ -232,6 +232,18 @@ test('an L7 condition is named by its key', () => {
   assert.equal(found?.message, '(request.headers[x]) needs an L7 proxy, but shop/web has no waypoint');
 });
 
+test('L7 rules for pods of other proxies are none of ours; for pods to come outside the mesh they are a warning', () => {
+  const l7 = (namespace: string, selector: string): string =>
+    authorization(`{${selector}rules: [{to: [{operation: {methods: [GET]}}]}]}`).replace('shop', namespace);
+  const severities = (objects: string): string[] =>
+    findingsIn(`${WORLD}---\n${objects}`).flatMap(({ code, severity }) => (code === 'AMB0107' ? [severity] : []));
+  assert.deepEqual(severities(l7('legacy', 'selector: {matchLabels: {app: cron}}, ')), []);
+  assert.deepEqual(severities(l7('legacy', '')), [], 'every pod of the namespace is outside');
+  assert.deepEqual(severities(l7('legacy', 'selector: {matchLabels: {app: later}}, ')), ['warning']);
+  assert.deepEqual(severities(l7('shop', 'selector: {matchLabels: {app: later}}, ')), ['error']);
+  assert.deepEqual(severities(l7('istio-system', '')), ['error'], 'the whole mesh');
+});
+
 test('the world of the cases has no finding of its own', () => {
   assert.deepEqual(
     findingsIn(WORLD).map(({ code, object }) => `${code} ${object}`),
