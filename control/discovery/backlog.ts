@@ -9,8 +9,7 @@
  *   5. stale workloads
  *   6. policies that are gone           after the workloads that named them
  */
-import type { ObjectMeta } from '../objects/metadata.ts';
-import type { ObjectKey } from '../objects/object.ts';
+import type { MeshObject, ObjectKey } from '../objects/object.ts';
 import type { Pod } from '../objects/pod.ts';
 import { PendingSet } from './pending-set.ts';
 import { SelectorIndex } from './selector-index.ts';
@@ -20,13 +19,17 @@ export const EVERYWHERE = '*';
 
 type Selector = ReadonlyMap<string, string>;
 
-/** Workloads to look at: all of a namespace or of the mesh, or those that a selector or a test is true for. */
-export interface Sweep {
-  /** `EVERYWHERE` or a namespace. */
-  readonly scope: string;
-  readonly selectors?: SelectorIndex<{ readonly selector: Selector }> | undefined;
-  readonly tests?: readonly ((meta: ObjectMeta) => boolean)[];
-}
+export type ObjectTest = (object: MeshObject) => boolean;
+
+export type Sweep =
+  /** Workloads of a namespace, or of the mesh (`EVERYWHERE`): all of them, or those that a selector selects. */
+  | {
+      readonly kind: 'workloads';
+      readonly scope: string;
+      readonly selectors: SelectorIndex<{ readonly selector: Selector }> | undefined;
+    }
+  /** Services, entries, slices and workloads of the mesh that any of the tests is true for. */
+  | { readonly kind: 'objects'; readonly tests: readonly ObjectTest[] };
 
 export class Backlog {
   /** Keys of AuthorizationPolicies and PeerAuthentications. */
@@ -48,7 +51,7 @@ export class Backlog {
   readonly vanishing = new PendingSet<string>();
   readonly #wholeScopes = new Set<string>();
   readonly #selected = new Map<string, SelectorIndex<{ readonly selector: Selector }>>();
-  readonly #tests = new Map<string, (meta: ObjectMeta) => boolean>();
+  readonly #tests = new Map<string, ObjectTest>();
   #selectors = 0;
 
   /** A pod that a sweep or an index found; one that changed itself is built before anyway. */
@@ -59,10 +62,8 @@ export class Backlog {
   /** All workloads of a namespace, or of the mesh. */
   sweep(scope: string): void {
     this.#wholeScopes.add(scope);
-    if (scope === EVERYWHERE) {
-      this.#selected.clear();
-      this.#tests.clear();
-    } else this.#selected.delete(scope);
+    if (scope === EVERYWHERE) this.#selected.clear();
+    else this.#selected.delete(scope);
   }
 
   /** Workloads of a namespace, or of the mesh, that a selector selects. */
@@ -73,29 +74,29 @@ export class Backlog {
     this.#selected.set(scope, selectors);
   }
 
-  /** Workloads of the mesh that `test` is true for; a later call with the same name replaces an earlier one. */
-  sweepWhere(name: string, test: (meta: ObjectMeta) => boolean): void {
-    if (!this.#wholeScopes.has(EVERYWHERE)) this.#tests.set(name, test);
+  /** Services, entries, slices and workloads that `test` is true for; a later call with the same name replaces an earlier one. */
+  sweepWhere(name: string, test: ObjectTest): void {
+    this.#tests.set(name, test);
   }
 
   /** The next sweep, widest first: it makes narrower ones needless. */
   nextSweep(): Sweep | undefined {
-    if (this.#wholeScopes.delete(EVERYWHERE)) {
-      this.#wholeScopes.clear();
-      return { scope: EVERYWHERE };
-    }
     if (this.#tests.size > 0) {
       const tests = [...this.#tests.values()];
       this.#tests.clear();
-      return { scope: EVERYWHERE, tests };
+      return { kind: 'objects', tests };
+    }
+    if (this.#wholeScopes.delete(EVERYWHERE)) {
+      this.#wholeScopes.clear();
+      return { kind: 'workloads', scope: EVERYWHERE, selectors: undefined };
     }
     for (const scope of this.#wholeScopes) {
       this.#wholeScopes.delete(scope);
-      return { scope };
+      return { kind: 'workloads', scope, selectors: undefined };
     }
     for (const [scope, selectors] of this.#selected) {
       this.#selected.delete(scope);
-      return { scope, selectors };
+      return { kind: 'workloads', scope, selectors };
     }
     return undefined;
   }

@@ -19,7 +19,7 @@ import { AUTHORIZATION_TYPE, type ResourceUpdate } from './resource.ts';
 import { SelectorIndex } from './selector-index.ts';
 import { ServiceResources } from './service-resources.ts';
 import { SliceIndex } from './slice-index.ts';
-import { COST_OF_LOOK, sweepWorkloads } from './sweep.ts';
+import { COST_OF_LOOK, sweepObjects } from './sweep.ts';
 import { type Member, WorkloadResources } from './workload-resources.ts';
 
 /**
@@ -170,7 +170,7 @@ export class MeshBuilder {
   #advanceSweep(): number | undefined {
     if (this.#sweep === undefined) {
       const next = this.#backlog.nextSweep();
-      if (next !== undefined) this.#sweep = sweepWorkloads(next, this.#view.store, this.#backlog);
+      if (next !== undefined) this.#sweep = sweepObjects(next, this.#view.store, this.#reader);
       else {
         const node = this.#backlog.nodes.take();
         if (node === undefined) return undefined;

@@ -5,18 +5,19 @@
 import { unreachable } from '../../core/errors.ts';
 import type { ObjectChange } from '../model/object-store.ts';
 import type { Namespace, Node } from '../objects/cluster.ts';
-import type { MeshObject, ObjectKind } from '../objects/object.ts';
+import { type MeshObject, type ObjectKind, objectKey } from '../objects/object.ts';
 import type { Service } from '../objects/service.ts';
 import { type Backlog, EVERYWHERE } from './backlog.ts';
 import type { MeshView } from './mesh-view.ts';
 import { sameValue } from './same-value.ts';
 import { endpointService, serviceHostname, serviceKey } from './service.ts';
+import type { SweepSink } from './sweep.ts';
 import { GATEWAY_NAME_LABEL } from './waypoint.ts';
 import { referencedWaypoints } from './waypoint-binding.ts';
 import { nodeLocality } from './workload-fields.ts';
 import type { Member, WorkloadIndexes } from './workload-resources.ts';
 
-export class ObjectReader {
+export class ObjectReader implements SweepSink {
   readonly #view: MeshView;
   readonly #indexes: WorkloadIndexes;
   readonly #backlog: Backlog;
@@ -70,7 +71,7 @@ export class ObjectReader {
         this.#backlog.policies.add(key);
         break;
       case 'MeshConfig':
-        if (this.#view.refreshMeshConfig()) this.#entriesChanged(EVERYWHERE);
+        if (this.#view.refreshMeshConfig()) this.#backlog.sweepWhere('MeshConfig', isEntry);
         break;
       case 'ServiceAccount':
         break;
@@ -144,32 +145,17 @@ export class ObjectReader {
     if (entry?.selector !== undefined) this.#backlog.sweepSelected(namespace, entry.selector);
   }
 
-  /** Every entry of a namespace, and those that share hosts with it. */
-  #entriesChanged(scope: string): void {
-    const { store } = this.#view;
-    for (const entry of scope === EVERYWHERE ? store.all('ServiceEntry') : store.inNamespace('ServiceEntry', scope)) {
-      this.#entryChanged(`${entry.meta.namespace}/${entry.meta.name}`);
-      for (const host of entry.hosts) {
-        for (const other of this.#indexes.hosts.entriesOf(host)) this.#entryChanged(other);
-      }
-    }
-  }
-
-  #servicesChanged(scope: string): void {
-    const { store, settings } = this.#view;
-    for (const service of scope === EVERYWHERE ? store.all('Service') : store.inNamespace('Service', scope)) {
-      const { namespace, name } = service.meta;
-      this.#backlog.hosts.add(serviceKey(namespace, name, settings));
-      this.#backlog.conditions.add(`Service/${namespace}/${name}`);
-    }
+  /** Every Service and every entry of a namespace, and the entries that share hosts with them. */
+  #servicesOf(namespace: string): void {
+    for (const service of this.#view.store.inNamespace('Service', namespace)) this.staleObject(service);
+    for (const entry of this.#view.store.inNamespace('ServiceEntry', namespace)) this.staleObject(entry);
   }
 
   #readNamespace(name: string, before: Namespace | undefined, after: Namespace | undefined): void {
     if (name === this.#view.settings.rootNamespace && this.#view.refreshNetwork()) this.#everythingChanged();
     const labels = !sameValue(before?.meta.labels, after?.meta.labels);
     if (!labels && sameValue(before?.meta.annotations, after?.meta.annotations)) return;
-    this.#servicesChanged(name);
-    this.#entriesChanged(name);
+    this.#servicesOf(name);
     this.#retarget(name);
     // Labels bind workloads to waypoints and are what waypoints admit namespaces by.
     if (labels) this.#backlog.sweep(name);
@@ -180,54 +166,55 @@ export class ObjectReader {
   }
 
   #readGateway(namespace: string, name: string): void {
-    const changed = this.#view.refreshGateway(namespace, name);
     this.#retarget(namespace);
-    if (changed === undefined) return;
+    if (!this.#refreshGateway(namespace, name)) return;
+    this.#retarget();
+    this.#backlog.sweepWhere(`Gateway ${namespace}/${name}`, ({ meta }) => {
+      const own = meta.namespace === namespace;
+      if (own && (meta.labels.get(GATEWAY_NAME_LABEL) === name || meta.owner?.name === name)) return true;
+      return referencedWaypoints(meta, this.#view).some((used) => used.namespace === namespace && used.name === name);
+    });
+  }
+
+  /** True when the mesh has something else to do with the Gateway than before. */
+  #refreshGateway(namespace: string, name: string): boolean {
+    const changed = this.#view.refreshGateway(namespace, name);
+    if (changed === undefined) return false;
     const networks = [changed.before?.network, changed.after?.network].filter((network) => network !== undefined);
     for (const { network } of networks) this.#backlog.networks.add(network);
-    if (networks.length > 0) this.#everyEntry();
-    this.#usersChanged(namespace, name);
-    this.#retarget();
-  }
-
-  /** Everything that names the waypoint, and everything that belongs to it. */
-  #usersChanged(namespace: string, name: string): void {
-    const { store } = this.#view;
-    const names = (meta: Parameters<typeof referencedWaypoints>[0]): boolean =>
-      referencedWaypoints(meta, this.#view).some((used) => used.namespace === namespace && used.name === name);
-    const belongs = (meta: MeshObject['meta']): boolean =>
-      meta.namespace === namespace && (meta.labels.get(GATEWAY_NAME_LABEL) === name || meta.owner?.name === name);
-    for (const service of store.all('Service')) {
-      if (!names(service.meta) && !belongs(service.meta)) continue;
-      this.#backlog.hosts.add(serviceKey(service.meta.namespace, service.meta.name, this.#view.settings));
-      this.#backlog.conditions.add(`Service/${service.meta.namespace}/${service.meta.name}`);
-    }
-    for (const entry of store.all('ServiceEntry')) {
-      if (names(entry.meta)) this.#entryChanged(`${entry.meta.namespace}/${entry.meta.name}`);
-    }
-    this.#backlog.sweepWhere(`Gateway ${namespace}/${name}`, (meta) => names(meta) || belongs(meta));
-  }
-
-  /** Entries may lie in any network. */
-  #everyEntry(): void {
-    for (const kind of ['WorkloadEntry', 'ServiceEntry'] as const) {
-      for (const { meta } of this.#view.store.all(kind)) {
-        this.#backlog.workloads.add(`${kind}/${meta.namespace}/${meta.name}`);
-      }
-    }
+    // Entries may lie in any network.
+    if (networks.length > 0) this.#backlog.sweepWhere('networks', isAnyEntry);
+    return true;
   }
 
   /** Another network: it is in every address. */
   #everythingChanged(): void {
-    const { store } = this.#view;
-    for (const { meta } of store.all('Gateway')) this.#readGateway(meta.namespace, meta.name);
-    for (const { meta } of store.all('EndpointSlice')) {
-      this.#backlog.workloads.add(`EndpointSlice/${meta.namespace}/${meta.name}`);
-    }
-    this.#servicesChanged(EVERYWHERE);
-    this.#entriesChanged(EVERYWHERE);
-    this.#backlog.sweep(EVERYWHERE);
+    for (const { meta } of this.#view.store.all('Gateway')) this.#refreshGateway(meta.namespace, meta.name);
+    this.#backlog.sweepWhere('everything', () => true);
     this.#retarget();
+  }
+
+  staleWorkloads(object: MeshObject): void {
+    if (object.kind === 'Pod') this.#backlog.addStale(object);
+    else this.#backlog.staleWorkloads.add(objectKey(object));
+  }
+
+  staleObject(object: MeshObject): void {
+    const { namespace, name } = object.meta;
+    switch (object.kind) {
+      case 'Service':
+        this.#backlog.hosts.add(serviceKey(namespace, name, this.#view.settings));
+        this.#backlog.conditions.add(`Service/${namespace}/${name}`);
+        break;
+      case 'ServiceEntry':
+        this.#entryChanged(`${namespace}/${name}`);
+        for (const host of object.hosts) {
+          for (const other of this.#indexes.hosts.entriesOf(host)) this.#entryChanged(other);
+        }
+        break;
+      default:
+        this.staleWorkloads(object);
+    }
   }
 
   /** Policies with targetRefs, of a namespace or all: what is said of them depends on their targets. */
@@ -244,6 +231,14 @@ function serviceMember(name: string): string {
 
 function entryMember(name: string): string {
   return `entry ${name}`;
+}
+
+function isEntry(object: MeshObject): boolean {
+  return object.kind === 'ServiceEntry';
+}
+
+function isAnyEntry(object: MeshObject): boolean {
+  return object.kind === 'ServiceEntry' || object.kind === 'WorkloadEntry';
 }
 
 function ofKind<K extends ObjectKind>(
