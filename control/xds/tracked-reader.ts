@@ -2,7 +2,7 @@
  * Reads a part of the store for a client that asks by name, or that may not see everything, and remembers what it sent:
  * a client is told of the removal of what it has and of nothing else.
  *
- * A service brings its endpoints along; a client on a node is told of the workloads of its node without asking. The sets
+ * A service brings its endpoints along, those of the moment when it is sent and all that join it later; a client on a node is told of the workloads of its node without asking. The sets
  * hold names that exist in the store, or keys that the client was allowed to ask for, so they are bounded by both.
  */
 import type { Resource } from '../discovery/resource.ts';
@@ -125,6 +125,8 @@ export class TrackedReader implements Reader {
         continue;
       }
       this.#sent.add(found.name);
+      // What it brings along may have come while the client was away.
+      if (!this.#client.wildcard) for (const member of store.index.membersOf(found.name)) this.#bring(member);
       if (found.version !== version) this.#add(found.name);
       else this.#backlog.delete(found.name);
     }
@@ -208,16 +210,12 @@ export class TrackedReader implements Reader {
     const { wildcard, node } = this.#client;
     if (wildcard || this.#sent.has(resource.name)) return true;
     if (node !== '' && resource.node === node) return true;
-    return this.#isAskedFor(resource) || resource.services.some((name) => this.#isServiceWanted(name));
+    return this.#isAskedFor(resource) || resource.services.some((name) => this.#sent.has(name));
   }
 
   #isAskedFor({ name, aliases }: Resource): boolean {
     const { keys } = this.#client;
     return keys.has(name) || aliases.some((alias) => keys.has(alias));
-  }
-
-  #isServiceWanted(name: string): boolean {
-    return this.#client.keys.has(name) || this.#sent.has(name);
   }
 
   #isVisible(name: string): boolean {

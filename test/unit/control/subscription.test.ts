@@ -389,6 +389,16 @@ test('on demand: a resumed client keeps being told of what it holds, and of what
   assert.deepEqual(drain(subscription), [{ names: ['uid-1@2'], removed: [] }]);
 });
 
+test('on demand: a resumed client gets the endpoints that joined its services while it was away', () => {
+  const store = storeWith(
+    resource('shop/web', '1'),
+    resource('uid-1', '1', { services: ['shop/web'] }),
+    resource('uid-2', '1', { services: ['shop/web'] }),
+  );
+  const first = request({ ...ON_DEMAND, initialResourceVersions: { 'shop/web': '1', 'uid-1': '1' } });
+  assert.deepEqual(drain(subscribe(store, first)), [{ names: ['uid-2@1'], removed: [] }]);
+});
+
 test('a client can go from everything to names and back', () => {
   const store = storeWith(resource('a', '1'), resource('b', '1'));
   const subscription = subscribe(store, request({ resourceNamesSubscribe: ['*', 'a'] }));
