@@ -19,7 +19,7 @@ const ROOT = join(import.meta.dirname, '..');
 const OUTPUT = join(ROOT, 'dist');
 const BUILD_TIMEOUT_MS = 30_000;
 /** With native parts (found from their own folder), or never needed by a client. They stay in node_modules. */
-const NOT_BUNDLED = ['koffi', 'netlink', '@grpc/proto-loader'];
+const NOT_BUNDLED = ['koffi', 'netlink', '@grpc/proto-loader', '@kubernetes/client-node'];
 
 /** Beside the bundles: the paths of all sources that went in, relative to the root of the repository, as JSON. */
 export const INPUTS_FILE = 'inputs.json';

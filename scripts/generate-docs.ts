@@ -27,6 +27,7 @@ import {
 } from '../core/grpc.ts';
 import { HBONE_LIMITS, HBONE_LIMITS_TABLE } from '../hbone/limits.ts';
 import { MAX_CERTIFICATE_BYTES, MAX_CHAIN_LENGTH } from '../hbone/peer-identity.ts';
+import { KUBE_LIMITS_TABLE } from '../kube/limits.ts';
 import { HBONE_HTTP2_LIMITS, HTTP2_LIMITS_TABLE, type RateLimit } from '../reactor/http2/limits.ts';
 
 const NOTICE = '<!-- Generated from the code by scripts/generate-docs.ts; edit the table there, then run it again. -->';
@@ -183,6 +184,11 @@ function limitsPage(): string {
     table(
       heading,
       CONTROL_LIMITS_TABLE.map((row) => [row.name, row.value, row.meaning, row.atTheLimit]),
+    ),
+    '## Client of the Kubernetes API',
+    table(
+      heading,
+      KUBE_LIMITS_TABLE.map((row) => [row.name, row.value, row.meaning, row.atTheLimit]),
     ),
     '## Elsewhere',
     table(heading, others),
