@@ -9,7 +9,7 @@
 import { chmod, copyFile, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PLUGIN_TYPE, type PluginEntry } from '../../core/enrolment/plugin-entry.ts';
-import { AmbitError } from '../../core/errors.ts';
+import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { type Conflist, findConflist, withPlugin } from './conflist.ts';
 import { checksum } from './file-checksum.ts';
 
@@ -154,6 +154,7 @@ async function replaceFile(path: string, write: (temporary: string) => Promise<v
     await rm(temporary, { force: true }).catch(() => undefined);
     const readOnly = cause instanceof Error && 'code' in cause && cause.code === 'EROFS';
     const hint = readOnly ? ' (read-only: this runtime keeps its files in another folder)' : '';
-    throw new AmbitError('CONFIGURATION', `${path} cannot be written${hint}`, { cause });
+    const { message } = toAmbitError(cause, 'CONFIGURATION');
+    throw new AmbitError('CONFIGURATION', `${path} cannot be written: ${message}${hint}`, { cause });
   }
 }

@@ -56,7 +56,7 @@ export class InstallationKeeper {
   /** Resolves after the first look; a node without a network yet is no failure, the keeper waits for it. */
   async start(): Promise<void> {
     for (const folder of [this.#options.configFolder, this.#options.binaryFolder]) this.#watch(folder);
-    await this.#look();
+    await this.#lookNext();
   }
 
   status(): KeeperStatus {
@@ -86,9 +86,14 @@ export class InstallationKeeper {
     if (this.#closed) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      // One look after another: a change during a look is seen by the next.
-      this.#running = this.#running.then(() => this.#look());
+      void this.#lookNext();
     }, delayMs).unref();
+  }
+
+  /** One look after another: two of them would write the same files. A change during a look is seen by the next. */
+  #lookNext(): Promise<void> {
+    this.#running = this.#running.then(() => this.#look());
+    return this.#running;
   }
 
   async #look(): Promise<void> {

@@ -9,11 +9,13 @@ import { eventually } from '../../support/eventually.ts';
 
 const LIST = { cniVersion: '1.0.0', name: 'pods', plugins: [{ type: 'bridge' }] };
 const OWN = '02-ambit.conflist';
+/** Large enough for copying to take a moment. */
+const PROGRAM_BYTES = 32 * 1024 * 1024;
 
 async function keeperIn(context: TestContext, times: Partial<KeeperTimes> = {}, primary = true) {
   const folder = mkdtempSync(join(tmpdir(), 'ambit-keeper-'));
   for (const name of ['bin', 'net.d']) mkdirSync(join(folder, name));
-  writeFileSync(join(folder, 'built'), 'program');
+  writeFileSync(join(folder, 'built'), Buffer.alloc(PROGRAM_BYTES, 'program'));
   const putPrimary = () => writeFileSync(join(folder, 'net.d', '10-pods.conflist'), JSON.stringify(LIST));
   if (primary) putPrimary();
   const keeper = new InstallationKeeper(
@@ -49,6 +51,13 @@ test('a list that is removed, and a primary network that is rewritten, are repai
   writeFileSync(join(configFolder, '10-pods.conflist'), JSON.stringify({ ...LIST, name: 'renamed' }));
   await eventually('the list follows', () => assert.match(readFileSync(own, 'utf8'), /renamed/));
   assert.equal(keeper.status().state, 'installed');
+});
+
+test('changes that are seen during the first look do not start a second one beside it', async (context) => {
+  // The look is slow enough for its own writing to be noticed before it ends.
+  const { keeper, folder } = await keeperIn(context, { settleMs: 0 });
+  assert.deepEqual(keeper.counts, { installed: 1, failed: 0 });
+  assert.ok(!existsSync(join(folder, 'bin', 'ambit-cni.tmp')));
 });
 
 test('a rival that removes the list again and again gets a bounded number of repairs, and the node is not ready', async (context) => {
