@@ -19,6 +19,7 @@ export function orderOfRequest(request: PodRequest, facts: PodFacts): CaptureOrd
     ...orderOf(facts, request.pod.uid ?? facts.uid ?? request.attachment.containerId, ips),
     attachment: request.attachment,
     netns: { path: request.netns },
+    running: false,
   };
 }
 
@@ -27,7 +28,7 @@ export function orderOfRunning(facts: PodFacts, found: FoundNetns): CaptureOrder
   const uid = facts.staticUid ?? facts.uid;
   if (uid === undefined) throw new AmbitError('NETNS', 'the pod has no UID');
   const { attachment, ips, ...netns } = found;
-  return { ...orderOf(facts, uid, ips), attachment, netns };
+  return { ...orderOf(facts, uid, ips), attachment, netns, running: true };
 }
 
 function orderOf(facts: PodFacts, uid: string, ips: PodFacts['ips']) {

@@ -71,10 +71,13 @@ export class HostProbes implements ProbeExemptions {
   async check(): Promise<void> {
     if (!this.#started) return;
     const moved = findKubeletUser(this.#hostProc).uid !== this.#kubeletUid;
-    if (!moved && this.#problem === undefined && (await this.#readFingerprint()) === this.#fingerprint) return;
+    const seen = await this.#readFingerprint();
+    this.#fingerprint ??= seen;
+    if (!moved && this.#problem === undefined && seen !== undefined && seen === this.#fingerprint) return;
     if (!moved && this.#problem === undefined) log.warn('the rules of the node had changed and are put back');
     this.#wanted++;
     await this.#sync();
+    this.#fingerprint = await this.#readFingerprint();
     await this.#guardBridges();
   }
 
@@ -100,7 +103,8 @@ export class HostProbes implements ProbeExemptions {
       if (uid !== this.#kubeletUid) log.info({ uid, source }, 'probes are recognised by the user of kubelet');
       await runNft(this.#netns, ['-f', '-'], buildHostRules([...this.#targets.values()].flat(), uid));
       this.#kubeletUid = uid;
-      this.#fingerprint = await this.#readFingerprint();
+      // Read by the next check: not while a pod waits.
+      this.#fingerprint = undefined;
       this.#applied = version;
       this.#problem = undefined;
     } catch (thrown) {

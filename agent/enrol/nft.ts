@@ -7,22 +7,26 @@
 import { spawn } from 'node:child_process';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
+import { fieldOf, listOf } from './object-fields.ts';
 import { REMOVE_RULES_TEXT, RULES_TABLE, type Ruleset } from './rules.ts';
 import { compareListing, fingerprint, type RulesFingerprint, readListing } from './rules-listing.ts';
 
 const RUN_TIMEOUT_MS = 5_000;
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
 const MAX_QUOTED_ERROR = 400;
+const MAX_QUOTED_COMMAND = 40;
 
 type Listing = ReturnType<typeof readListing>;
 
 /**
- * Replaces the table by the ruleset in one transaction, reads it back and compares. The result recognises these rules
+ * Replaces the table by the ruleset in one transaction and compares what the kernel says it has put in place (its
+ * notifications, which the same nft prints; another listing where they do not tell). The result recognises these rules
  * later. Throws `RULES`; when the transaction itself failed nothing was changed.
  */
 export async function applyRules(netns: NetworkNamespace, ruleset: Ruleset): Promise<RulesFingerprint> {
-  await runNft(netns, ['-f', '-'], ruleset.text);
-  const listing = await findListing(netns);
+  // As an argument: with JSON output nft cannot read what Node gives as standard input.
+  const echo = await runNft(netns, ['-j', '-e', ruleset.text]);
+  const listing = readEcho(ruleset, echo) ?? (await findListing(netns));
   const differences = compareListing(ruleset, listing);
   if (listing === undefined || differences.length > 0) {
     throw new AmbitError('RULES', `the rules do not stand as written: ${differences.join('; ')}`);
@@ -54,6 +58,22 @@ export async function probeNft(): Promise<void> {
     throw new AmbitError('MISSING_TOOL', `nft (package nftables, with JSON support): ${message}`, { cause: thrown });
   } finally {
     netns.close();
+  }
+}
+
+/**
+ * The listing as the echo of a transaction tells it: objects wrapped in `add`. Undefined when it does not tell everything,
+ * as with versions of nft that print less.
+ */
+function readEcho(ruleset: Ruleset, echo: string): Listing | undefined {
+  try {
+    const objects: unknown = JSON.parse(echo);
+    const nftables = fieldOf(objects, 'nftables');
+    const added = listOf({ nftables }, 'nftables').flatMap((object) => fieldOf(object, 'add') ?? []);
+    const listing = readListing({ nftables: added });
+    return compareListing(ruleset, listing).length === 0 ? listing : undefined;
+  } catch {
+    return undefined;
   }
 }
 
@@ -106,7 +126,10 @@ export function runNft(netns: NetworkNamespace, args: readonly string[], input =
     if (code === 0) resolve(output.join(''));
     else
       reject(
-        new AmbitError('RULES', `nft ${args.join(' ')} ended with ${signal ?? code}: ${quote(complaint.join(''))}`),
+        new AmbitError(
+          'RULES',
+          `nft ${quote(args.join(' ')).slice(0, MAX_QUOTED_COMMAND)} ended with ${signal ?? code}: ${quote(complaint.join(''))}`,
+        ),
       );
   });
   // A child that ends before it has read everything is reported by its exit status.

@@ -59,6 +59,8 @@ export interface CaptureOrder {
   readonly overrides: TrafficOverrides;
   /** Undefined when nobody knows. */
   readonly probePorts: readonly number[] | undefined;
+  /** True when the pod runs: kubelet may be probing it already. */
+  readonly running: boolean;
 }
 
 /** A pod that is in: the namespace stays open, and claimed, until `abandon`, which touches nothing inside it. */
@@ -78,10 +80,11 @@ export async function capturePod(tools: StepTools, order: CaptureOrder): Promise
   undo.defer(undoing('stop listening', () => tools.capture.removePod(pod.uid)));
   undo.defer(undoing('remove routing', () => withRouting(netns, (routing) => routing.remove())));
   undo.defer(() => tools.probes.end(pod.uid));
+  const exempted = tools.probes.exempt(pod.uid, pod.ips, probePorts);
   await allSettled([
     tools.capture.addPod(pod, netns.fd),
     withRouting(netns, (routing) => routing.ensure()),
-    tools.probes.exempt(pod.uid, pod.ips, probePorts),
+    ...(order.running ? [exempted] : []),
   ]);
   undo.defer(undoing('remove rules', () => removeRules(netns)));
   const rules = await applyRules(netns, buildRuleset(overrides, 'capture', probePorts));

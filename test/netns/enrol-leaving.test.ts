@@ -110,6 +110,7 @@ describe('a pod that works while it leaves', () => {
       netns: { path: pod.path },
       overrides: { captureInbound: true, virtualInterfaces: [] },
       probePorts: undefined,
+      running: true,
     });
     const again = await greeting(pod, peer.address, 8080);
     await echoes(plain, 'goes on');
