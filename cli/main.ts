@@ -7,6 +7,7 @@ import { connectionsCommand } from './connections.ts';
 import { controlCommand } from './control.ts';
 import { installCommand, upgradeCommand } from './install.ts';
 import { endWhenReaderLeaves, printFailure } from './output.ts';
+import { proxyStatusCommand } from './proxy-status.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { tokenCommand } from './token.ts';
 import { uninstallCommand } from './uninstall.ts';
@@ -27,6 +28,7 @@ export function buildProgram(): Command {
     .addCommand(uninstallCommand())
     .addCommand(checkCommand())
     .addCommand(analyzeCommand())
+    .addCommand(proxyStatusCommand())
     .addCommand(connectionsCommand())
     .addCommand(whyCommand())
     .addCommand(tokenCommand())

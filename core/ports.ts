@@ -5,6 +5,8 @@ export const HBONE_PORT = 15008;
 export const ADMIN_PORT = 15000;
 export const METRICS_PORT = 15020;
 export const READINESS_PORT = 15021;
+/** Readiness, metrics and views of the control plane. */
+export const CONTROL_STATUS_PORT = 15014;
 
 /** SO_MARK of every packet the agent sends from a pod's namespace; the rules let it pass. */
 export const PROXY_MARK = 0x539;
