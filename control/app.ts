@@ -68,7 +68,9 @@ export class ControlPlane {
         published: () => this.#leader?.published(),
       },
     );
-    this.#rpc = new RpcServer(config.listen, { listener, identity: this.#identity, discovery }, config);
+    // The endpoints of a Service are the last to know that a replica stops.
+    const times = { ...config, lingerMs: cluster === undefined ? 0 : config.drainMs };
+    this.#rpc = new RpcServer(config.listen, { listener, identity: this.#identity, discovery }, times);
     const seen = { replica, metrics, builder, discovery, pipeline, identity: this.#identity, leader: this.#leader };
     this.#status = new StatusPart(config.statusListen, {
       pending: () => this.#pending(),

@@ -1,4 +1,5 @@
 /** The gRPC port: discovery and certificates over TLS, every call authenticated before a byte of it is read. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Server, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import {
   type IstioCertificateRequest,
@@ -16,6 +17,8 @@ import type { DiscoveryService } from './xds/discovery-service.ts';
 export interface RpcServerTimes {
   /** Over how long streams are ended once the server stops. */
   readonly drainMs: number;
+  /** New clients are served this long after the stop began: until everybody knows that they should go elsewhere. */
+  readonly lingerMs: number;
   /** How long calls in progress may take after that. */
   readonly terminationGraceMs: number;
 }
@@ -60,8 +63,8 @@ export class RpcServer implements Part {
   async stop(): Promise<void> {
     const server = this.#server;
     if (server === undefined) return;
-    // Clients that come while others leave are refused by the service, and go elsewhere.
-    await this.#discovery.drain(this.#times.drainMs);
+    const { drainMs, lingerMs } = this.#times;
+    await Promise.all([this.#discovery.drain(drainMs), lingerMs === 0 ? undefined : delay(lingerMs)]);
     this.#discovery.close();
     this.#listener.stopListening();
     // The answer comes before the last streams have ended: it does not know connections that were handed to it.
