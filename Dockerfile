@@ -29,7 +29,9 @@ FROM scratch
 COPY --from=system /rootfs /
 COPY --from=build /out /
 ARG VERSION=unknown
-LABEL org.opencontainers.image.title=ambit org.opencontainers.image.version=${VERSION} org.opencontainers.image.licenses=Apache-2.0
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title=ambit org.opencontainers.image.version=${VERSION} \
+  org.opencontainers.image.created=${CREATED} org.opencontainers.image.licenses=Apache-2.0
 ENV PATH=/usr/local/bin:/usr/sbin NODE_ENV=production
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/node"]
