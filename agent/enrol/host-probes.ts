@@ -11,7 +11,7 @@ import type { IpAddress } from '../../core/ip.ts';
 import { logger } from '../../core/log.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import { buildBridgeRules, buildHostRules, HOST_TABLE, type ProbeTarget, removeHostRulesText } from './host-rules.ts';
-import { findKubeletUser } from './kubelet.ts';
+import { KubeletFinder } from './kubelet.ts';
 import { runNft } from './nft.ts';
 import type { NodeView } from './pod-netns.ts';
 import type { ProbeExemptions } from './pod-steps.ts';
@@ -20,7 +20,7 @@ const log = logger('enrol');
 
 export class HostProbes implements ProbeExemptions {
   readonly #netns: NetworkNamespace;
-  readonly #hostProc: string | undefined;
+  readonly #kubelet: KubeletFinder;
   readonly #targets = new Map<string, readonly ProbeTarget[]>();
   #started = false;
   /** Moves with every change; what is applied last. */
@@ -33,7 +33,7 @@ export class HostProbes implements ProbeExemptions {
 
   private constructor(netns: NetworkNamespace, hostProc: string | undefined) {
     this.#netns = netns;
-    this.#hostProc = hostProc;
+    this.#kubelet = new KubeletFinder(hostProc);
   }
 
   /** Throws `NETNS` when the node's namespace cannot be opened. Nothing is written before `start`. */
@@ -70,7 +70,7 @@ export class HostProbes implements ProbeExemptions {
   /** Puts back what was changed, and notices another kubelet. Call it now and then. */
   async check(): Promise<void> {
     if (!this.#started) return;
-    const moved = findKubeletUser(this.#hostProc).uid !== this.#kubeletUid;
+    const moved = this.#kubelet.find().uid !== this.#kubeletUid;
     const seen = await this.#readFingerprint();
     this.#fingerprint ??= seen;
     if (!moved && this.#problem === undefined && seen !== undefined && seen === this.#fingerprint) return;
@@ -99,7 +99,7 @@ export class HostProbes implements ProbeExemptions {
     if (this.#applied === this.#wanted) return;
     const version = this.#wanted;
     try {
-      const { uid, source } = findKubeletUser(this.#hostProc);
+      const { uid, source } = this.#kubelet.find();
       if (uid !== this.#kubeletUid) log.info({ uid, source }, 'probes are recognised by the user of kubelet');
       await runNft(this.#netns, ['-f', '-'], buildHostRules([...this.#targets.values()].flat(), uid));
       this.#kubeletUid = uid;

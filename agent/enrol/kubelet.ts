@@ -16,19 +16,40 @@ export interface KubeletUser {
   readonly source: string;
 }
 
-/** `hostProc`: where the node's /proc is visible; undefined when it is not. */
-export function findKubeletUser(hostProc: string | undefined): KubeletUser {
-  if (hostProc === undefined) return { uid: ROOT, source: "the node's processes are not visible" };
-  const network = inodeOf(join(hostProc, '1', 'ns', 'net'));
-  for (const pid of pidsIn(hostProc)) {
-    const folder = join(hostProc, pid);
-    const name = read(join(folder, 'comm')).trim();
-    if (!NAMES.has(name) || readPodUid(read(join(folder, 'cgroup'))) !== undefined) continue;
-    if (network !== undefined && inodeOf(join(folder, 'ns', 'net')) !== network) continue;
-    const uid = /^Uid:\s+[0-9]+\s+([0-9]+)/m.exec(read(join(folder, 'status')))?.[1];
-    if (uid !== undefined) return { uid: Number(uid), source: `process ${pid} (${name})` };
+/** Finds kubelet, and looks at the process it found last first: a node has thousands. */
+export class KubeletFinder {
+  readonly #hostProc: string | undefined;
+  #lastPid: string | undefined;
+
+  /** `hostProc`: where the node's /proc is visible; undefined when it is not. */
+  constructor(hostProc: string | undefined) {
+    this.#hostProc = hostProc;
   }
-  return { uid: ROOT, source: 'no process of the node is kubelet' };
+
+  find(): KubeletUser {
+    const hostProc = this.#hostProc;
+    if (hostProc === undefined) return { uid: ROOT, source: "the node's processes are not visible" };
+    const network = inodeOf(join(hostProc, '1', 'ns', 'net'));
+    const last = this.#lastPid === undefined ? undefined : lookAt(hostProc, this.#lastPid, network);
+    if (last !== undefined) return last;
+    for (const pid of pidsIn(hostProc)) {
+      const found = lookAt(hostProc, pid, network);
+      if (found === undefined) continue;
+      this.#lastPid = pid;
+      return found;
+    }
+    return { uid: ROOT, source: 'no process of the node is kubelet' };
+  }
+}
+
+/** Undefined when the process is not kubelet, or gone. */
+function lookAt(hostProc: string, pid: string, network: string | undefined): KubeletUser | undefined {
+  const folder = join(hostProc, pid);
+  const name = read(join(folder, 'comm')).trim();
+  if (!NAMES.has(name) || readPodUid(read(join(folder, 'cgroup'))) !== undefined) return undefined;
+  if (network !== undefined && inodeOf(join(folder, 'ns', 'net')) !== network) return undefined;
+  const uid = /^Uid:\s+[0-9]+\s+([0-9]+)/m.exec(read(join(folder, 'status')))?.[1];
+  return uid === undefined ? undefined : { uid: Number(uid), source: `process ${pid} (${name})` };
 }
 
 function pidsIn(hostProc: string): string[] {
