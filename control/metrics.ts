@@ -53,6 +53,24 @@ export class ControlMetrics {
     'Streams that were refused or ended because of a limit, a time or a stop.',
     ['reason'],
   );
+  readonly delivery = new Histogram({
+    name: 'ambit_control_xds_delivery_seconds',
+    help: 'From a change being published to its being sent to a client, once per response.',
+    buckets: [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],
+    registers: [this.registry],
+  });
+  readonly clients = new Gauge({
+    name: 'ambit_control_xds_clients',
+    help: 'Discovery clients: those that have acknowledged everything, and those that have not.',
+    labelNames: ['state'],
+    registers: [this.registry],
+  });
+  readonly queues = new Gauge({
+    name: 'ambit_control_xds_queue',
+    help: 'Discovery streams that wait: for their turn to work, or for their first request to be read.',
+    labelNames: ['queue'],
+    registers: [this.registry],
+  });
   // The gRPC port.
   readonly connections = new Gauge({
     name: 'ambit_control_connections',

@@ -176,9 +176,19 @@ export class DiscoveryService {
     if (this.#untaken >= this.#limits.maxUntakenBytes) this.#disconnectIdlest(nowMs);
     for (const store of this.#stores.values()) if (store.removals > TRIM_ABOVE) this.#trim(store);
     if (nowMs - this.#lastSentMs > CACHE_IDLE_MS) for (const cache of this.#caches.values()) cache.clear();
+    this.#report();
     if (this.#streams.size > 0) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
+  }
+
+  #report(): void {
+    let synced = 0;
+    for (const stream of this.#streams) if (stream.isSynced) synced++;
+    this.#metrics.clients.set({ state: 'synced' }, synced);
+    this.#metrics.clients.set({ state: 'behind' }, this.#streams.size - synced);
+    this.#metrics.queues.set({ queue: 'turn' }, this.#turns.waiting);
+    this.#metrics.queues.set({ queue: 'opening' }, this.#gate.waiting);
   }
 
   #wakeAll(): void {

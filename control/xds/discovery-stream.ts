@@ -157,7 +157,8 @@ export class DiscoveryStream {
 
   /** True when the client has everything and has said so, of every type it subscribed to. */
   get isSynced(): boolean {
-    return [...this.#subscriptions.values()].every((subscription) => subscription.isSynced);
+    const subscriptions = [...this.#subscriptions.values()];
+    return subscriptions.length > 0 && subscriptions.every((subscription) => subscription.isSynced);
   }
 
   state(nowMs = performance.now()): ClientState {
@@ -318,6 +319,9 @@ export class DiscoveryStream {
     const nowMs = performance.now();
     const progress = this.#progress.get(type);
     if (progress !== undefined) {
+      // What was there before the client came is no news.
+      const waitedSince = progress.responses === 0 ? undefined : this.#publishedAfter(type, progress.sentVersion);
+      if (waitedSince !== undefined) metrics.delivery.observe(Math.max(0, nowMs - waitedSince) / 1000);
       progress.sentAtMs = nowMs;
       progress.sentVersion = sequence;
       progress.responses++;
@@ -333,6 +337,13 @@ export class DiscoveryStream {
       onUntaken(-bytes.length);
       this.#context.wake(this);
     });
+  }
+
+  /** When the first change after `sequence` was published; undefined where there is none, or it came before the client. */
+  #publishedAfter(type: ServedType, sequence: number): number | undefined {
+    const store = this.#context.stores.get(type.stored);
+    const atMs = store?.at(store.indexAfter(sequence))?.atMs;
+    return atMs === undefined || atMs < (this.#progress.get(type)?.subscribedAtMs ?? 0) ? undefined : atMs;
   }
 
   #oldestUnansweredMs(): number {
