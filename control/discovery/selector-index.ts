@@ -14,17 +14,20 @@ interface Placed<T> {
 }
 
 export class SelectorIndex<T extends Selecting> {
-  readonly #byPair = new Map<string, Map<string, T>>();
+  /** Namespace, pair, name. */
+  readonly #byNamespace = new Map<string, Map<string, Map<string, T>>>();
   readonly #placed = new Map<string, Placed<T>>();
 
   /** Puts the object `name` of `namespace` in, in place of an earlier one. An empty selector selects nothing. */
   set(namespace: string, name: string, entry: T): void {
     this.delete(namespace, name);
-    const pair = this.#rarestPair(namespace, entry.selector);
+    const pairs = this.#byNamespace.get(namespace) ?? new Map<string, Map<string, T>>();
+    const pair = rarestPair(pairs, entry.selector);
     if (pair === undefined) return;
-    const bucket = this.#byPair.get(pair) ?? new Map<string, T>();
+    const bucket = pairs.get(pair) ?? new Map<string, T>();
     bucket.set(name, entry);
-    this.#byPair.set(pair, bucket);
+    pairs.set(pair, bucket);
+    this.#byNamespace.set(namespace, pairs);
     this.#placed.set(`${namespace}/${name}`, { entry, pair });
   }
 
@@ -33,9 +36,11 @@ export class SelectorIndex<T extends Selecting> {
     const placed = this.#placed.get(key);
     if (placed === undefined) return;
     this.#placed.delete(key);
-    const bucket = this.#byPair.get(placed.pair);
+    const pairs = this.#byNamespace.get(namespace);
+    const bucket = pairs?.get(placed.pair);
     bucket?.delete(name);
-    if (bucket?.size === 0) this.#byPair.delete(placed.pair);
+    if (bucket?.size === 0) pairs?.delete(placed.pair);
+    if (pairs?.size === 0) this.#byNamespace.delete(namespace);
   }
 
   find(namespace: string, name: string): T | undefined {
@@ -45,30 +50,34 @@ export class SelectorIndex<T extends Selecting> {
   /** Those that select a workload with these labels, in no particular order. */
   matching(namespace: string, labels: ReadonlyMap<string, string>): T[] {
     const found: T[] = [];
-    if (this.#placed.size === 0) return found;
+    const pairs = this.#byNamespace.get(namespace);
+    if (pairs === undefined) return found;
     for (const [key, value] of labels) {
-      for (const entry of this.#byPair.get(pairOf(namespace, key, value))?.values() ?? []) {
+      for (const entry of pairs.get(pairOf(key, value))?.values() ?? []) {
         if (selects(entry.selector, labels)) found.push(entry);
       }
     }
     return found;
   }
-
-  #rarestPair(namespace: string, selector: ReadonlyMap<string, string>): string | undefined {
-    let best: string | undefined;
-    let fewest = Number.POSITIVE_INFINITY;
-    for (const [key, value] of selector) {
-      const pair = pairOf(namespace, key, value);
-      const others = this.#byPair.get(pair)?.size ?? 0;
-      if (others < fewest) {
-        best = pair;
-        fewest = others;
-      }
-    }
-    return best;
-  }
 }
 
-function pairOf(namespace: string, key: string, value: string): string {
-  return `${namespace}/${key}=${value}`;
+function rarestPair(
+  pairs: ReadonlyMap<string, ReadonlyMap<string, unknown>>,
+  selector: ReadonlyMap<string, string>,
+): string | undefined {
+  let best: string | undefined;
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const [key, value] of selector) {
+    const pair = pairOf(key, value);
+    const others = pairs.get(pair)?.size ?? 0;
+    if (others < fewest) {
+      best = pair;
+      fewest = others;
+    }
+  }
+  return best;
+}
+
+function pairOf(key: string, value: string): string {
+  return `${key}=${value}`;
 }
