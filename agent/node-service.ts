@@ -165,6 +165,7 @@ export class NodeService {
     if (config.cniExecutable === undefined) return undefined;
     return await Installation.start({
       hostRoot: config.hostRoot,
+      hostProc: config.hostProc,
       binaryFolder: config.cniBinaryFolder,
       configFolder: config.cniConfigFolder,
       executable: config.cniExecutable,

@@ -1,7 +1,8 @@
 /**
  * Where the container runtime of this node looks for CNI plugins and configurations. Runtimes say so in their own
  * configuration; distributions move the folders (k3s, RKE2, MicroK8s, GKE, OpenShift), which is why it is read and not
- * assumed. Which runtime the kubelet uses is told by whose socket exists.
+ * assumed. Which runtime the kubelet uses is told by whose socket exists; which file it reads, by its command line where
+ * the node's processes are visible, else by where such files usually lie.
  *
  * Paths are the node's; `hostRoot` is where the node's file system is visible to the agent.
  */
@@ -21,6 +22,8 @@ interface RuntimeRow {
   readonly name: string;
   /** Its CRI socket: where it exists, this runtime serves the kubelet. */
   readonly socket: string;
+  /** Name of its process; undefined where that takes no configuration file. */
+  readonly process: string | undefined;
   /** Configuration files, and folders of them; later ones win. */
   readonly configurations: readonly string[];
   readonly keys: { readonly binary: readonly string[]; readonly config: readonly string[] };
@@ -35,6 +38,7 @@ const RUNTIMES: readonly RuntimeRow[] = [
   {
     name: 'k3s',
     socket: '/run/k3s/containerd/containerd.sock',
+    process: 'containerd',
     configurations: [
       '/var/lib/rancher/k3s/agent/etc/containerd/config.toml',
       '/var/lib/rancher/rke2/agent/etc/containerd/config.toml',
@@ -49,6 +53,7 @@ const RUNTIMES: readonly RuntimeRow[] = [
   {
     name: 'MicroK8s',
     socket: '/var/snap/microk8s/common/run/containerd.sock',
+    process: 'containerd',
     configurations: ['/var/snap/microk8s/current/args/containerd.toml'],
     keys: CONTAINERD_KEYS,
     defaults: {
@@ -60,6 +65,7 @@ const RUNTIMES: readonly RuntimeRow[] = [
   {
     name: 'CRI-O',
     socket: '/var/run/crio/crio.sock',
+    process: 'crio',
     configurations: ['/etc/crio/crio.conf', '/etc/crio/crio.conf.d'],
     keys: { binary: ['plugin_dir', 'plugin_dirs'], config: ['network_dir'] },
     defaults: STANDARD,
@@ -67,6 +73,7 @@ const RUNTIMES: readonly RuntimeRow[] = [
   {
     name: 'cri-dockerd',
     socket: '/var/run/cri-dockerd.sock',
+    process: undefined,
     configurations: [],
     keys: CONTAINERD_KEYS,
     defaults: { ...STANDARD, netnsFolder: '/var/run/docker/netns' },
@@ -74,19 +81,22 @@ const RUNTIMES: readonly RuntimeRow[] = [
   {
     name: 'containerd',
     socket: '/run/containerd/containerd.sock',
+    process: 'containerd',
     configurations: ['/etc/containerd/config.toml', '/etc/containerd/conf.d'],
     keys: CONTAINERD_KEYS,
     defaults: STANDARD,
   },
 ];
 
-/** Never rejects: what cannot be read is left at the runtime's default. */
-export async function findCniFolders(hostRoot: string): Promise<CniFolders> {
+/** Never rejects: what cannot be read is left at the runtime's default. `hostProc`: the node's /proc, where it is visible. */
+export async function findCniFolders(hostRoot: string, hostProc?: string): Promise<CniFolders> {
   for (const runtime of RUNTIMES) {
     if (!(await exists(join(hostRoot, runtime.socket)))) continue;
     const settings = new Map<string, string>();
     const read: string[] = [];
-    for (const path of await configurationFiles(hostRoot, runtime)) {
+    const given = hostProc === undefined ? undefined : await findConfigurationArgument(hostProc, runtime);
+    const paths = given === undefined ? await configurationFiles(hostRoot, runtime) : [given];
+    for (const path of paths) {
       const text = await readFile(join(hostRoot, path), 'utf8').catch(() => undefined);
       if (text === undefined) continue;
       read.push(path);
@@ -132,6 +142,29 @@ export function cniSettings(text: string): Map<string, string> {
     if (key[2] === '[' && !line.includes(']')) openList = key[1];
   }
   return settings;
+}
+
+/** The configuration file a running process of this runtime was started with: `--config F`, `--config=F` or `-c F`. */
+async function findConfigurationArgument(hostProc: string, runtime: RuntimeRow): Promise<string | undefined> {
+  if (runtime.process === undefined) return undefined;
+  const entries = await readdir(hostProc).catch(() => []);
+  for (const entry of entries) {
+    if (!/^[0-9]+$/.test(entry)) continue;
+    const name = await readFile(join(hostProc, entry, 'comm'), 'utf8').catch(() => '');
+    if (name.trim() !== runtime.process) continue;
+    const words = (await readFile(join(hostProc, entry, 'cmdline'), 'utf8').catch(() => '')).split('\0');
+    const path = configurationIn(words);
+    if (path?.startsWith('/')) return path;
+  }
+  return undefined;
+}
+
+function configurationIn(words: readonly string[]): string | undefined {
+  for (const [index, word] of words.entries()) {
+    if (word === '--config' || word === '-c') return words[index + 1];
+    if (word.startsWith('--config=')) return word.slice('--config='.length);
+  }
+  return undefined;
 }
 
 async function configurationFiles(hostRoot: string, runtime: RuntimeRow): Promise<string[]> {

@@ -15,6 +15,8 @@ const log = logger('install');
 export interface InstallationOptions {
   /** Where the node's file system is visible to this process; `/` on the node itself. */
   readonly hostRoot: string;
+  /** The node's /proc, where it is visible. */
+  readonly hostProc: string | undefined;
   /** As the node names them; undefined: found out. */
   readonly binaryFolder: string | undefined;
   readonly configFolder: string | undefined;
@@ -43,7 +45,7 @@ export class Installation {
 
   /** Call it when the agent can serve the plugin: an installed plugin without an agent holds pods up. */
   static async start(options: InstallationOptions): Promise<Installation> {
-    const found = await findCniFolders(options.hostRoot);
+    const found = await findCniFolders(options.hostRoot, options.hostProc);
     const folders: CniFolders = {
       ...found,
       binaryFolder: options.binaryFolder ?? found.binaryFolder,

@@ -88,6 +88,37 @@ for (const [name, files, binaryFolder, configFolder, foundBy] of CASES) {
   });
 }
 
+for (const words of [
+  ['containerd', '--config', '/etc/other/containerd.toml'],
+  ['/usr/bin/containerd', '--config=/etc/other/containerd.toml'],
+  ['containerd', '-c', '/etc/other/containerd.toml', '-a', '/run/x.sock'],
+]) {
+  test(`the file a running containerd was started with counts (${words.join(' ')})`, async (context) => {
+    const root = host(context, {
+      '/run/containerd/containerd.sock': '',
+      '/etc/containerd/config.toml': CONTAINERD_1,
+      '/etc/other/containerd.toml': CONTAINERD_2,
+      '/proc/1/comm': 'systemd\n',
+      '/proc/1/cmdline': 'systemd\0--config\0/etc/containerd/config.toml\0',
+      '/proc/77/comm': 'containerd\n',
+      '/proc/77/cmdline': `${words.join('\0')}\0`,
+    });
+    const folders = await findCniFolders(root, join(root, 'proc'));
+    assert.deepEqual([folders.binaryFolder, folders.configFolder], ['/opt/cni/bin2', '/etc/cni/net2.d']);
+    assert.match(folders.foundBy, /\/etc\/other\/containerd.toml/);
+  });
+}
+
+test('a containerd without a file of its own reads the usual one', async (context) => {
+  const root = host(context, {
+    '/run/containerd/containerd.sock': '',
+    '/etc/containerd/config.toml': CONTAINERD_1,
+    '/proc/77/comm': 'containerd\n',
+    '/proc/77/cmdline': 'containerd\0',
+  });
+  assert.equal((await findCniFolders(root, join(root, 'proc'))).binaryFolder, '/home/kubernetes/bin');
+});
+
 test('minikube with Docker keeps its network namespaces elsewhere', async (context) => {
   const folders = await findCniFolders(host(context, { '/var/run/cri-dockerd.sock': '' }));
   assert.equal(folders.netnsFolder, '/var/run/docker/netns');
