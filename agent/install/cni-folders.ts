@@ -8,6 +8,7 @@
  */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readPodUid } from '../enrol/find-netns.ts';
 
 export interface CniFolders {
   readonly binaryFolder: string;
@@ -152,6 +153,8 @@ async function findConfigurationArgument(hostProc: string, runtime: RuntimeRow):
     if (!/^[0-9]+$/.test(entry)) continue;
     const name = await readFile(join(hostProc, entry, 'comm'), 'utf8').catch(() => '');
     if (name.trim() !== runtime.process) continue;
+    // Names are free: a process of a pod is never the runtime.
+    if (readPodUid(await readFile(join(hostProc, entry, 'cgroup'), 'utf8').catch(() => '')) !== undefined) continue;
     const words = (await readFile(join(hostProc, entry, 'cmdline'), 'utf8').catch(() => '')).split('\0');
     const path = configurationIn(words);
     if (path?.startsWith('/')) return path;

@@ -109,6 +109,17 @@ for (const words of [
   });
 }
 
+test('a process of a pod that calls itself containerd is not asked', async (context) => {
+  const root = host(context, {
+    '/run/containerd/containerd.sock': '',
+    '/etc/evil.toml': CONTAINERD_2,
+    '/proc/77/comm': 'containerd\n',
+    '/proc/77/cmdline': 'containerd\0--config\0/etc/evil.toml\0',
+    '/proc/77/cgroup': '1:cpu:/kubepods/besteffort/pod0f9a41a5-7a4c-4d0c-9f5b-2f5f0b0c7c11/0123456789abcdef\n',
+  });
+  assert.equal((await findCniFolders(root, join(root, 'proc'))).binaryFolder, '/opt/cni/bin');
+});
+
 test('a containerd without a file of its own reads the usual one', async (context) => {
   const root = host(context, {
     '/run/containerd/containerd.sock': '',
