@@ -109,7 +109,7 @@ export function openKubeconfig(files: readonly string[], wantedContext: string |
 function readConfig(file: string): NonNullable<ReturnType<typeof kubeconfig>> {
   let value: unknown;
   try {
-    value = parse(readFileSync(file, 'utf8'), { maxAliasCount: 100 });
+    value = parse(readFileSync(file, 'utf8'), { maxAliasCount: 100, logLevel: 'error' });
   } catch (thrown) {
     const { message } = toAmbitError(thrown, 'CONFIGURATION');
     throw new AmbitError('CONFIGURATION', `the kubeconfig ${file} cannot be read: ${message}`, { cause: thrown });

@@ -85,7 +85,7 @@ export const meshConfig: Decoder<MeshConfig> = mapped(
   ({ metadata: meta, data }, path, report) => {
     let value: unknown;
     try {
-      value = parse(data?.mesh ?? '', { maxAliasCount: 100, logLevel: 'silent' }) ?? {};
+      value = parse(data?.mesh ?? '', { maxAliasCount: 100, logLevel: 'error' }) ?? {};
     } catch (thrown) {
       report([...path, 'data', 'mesh'], `is not YAML: ${toAmbitError(thrown, 'INVALID_OBJECT').message}`);
     }
