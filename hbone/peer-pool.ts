@@ -79,6 +79,11 @@ export class PeerPool implements HboneSessionOwner {
     if (index >= 0) this.#waiting.splice(index, 1);
   }
 
+  recheckChains(): void {
+    this.#tlsSession = undefined;
+    for (const session of [...this.#all]) session.recheckChain();
+  }
+
   drainSessions(): void {
     this.#tlsSession = undefined;
     for (const session of [...this.#usable]) session.drain();

@@ -13,6 +13,7 @@ import type { TlsContext } from '../reactor/tls/context.ts';
 import { HBONE_LIMITS, type HboneLimits } from './limits.ts';
 import { PeerPool } from './peer-pool.ts';
 import { PendingTunnel } from './pending-tunnel.ts';
+import type { ChainCheck } from './revocation.ts';
 import type { Tunnel } from './tunnel.ts';
 
 export interface TunnelTarget {
@@ -60,6 +61,8 @@ export interface TunnelPoolOptions
     >
   > {
   readonly http2?: Http2Limits;
+  /** Further judgement on a peer's verified chain; asked again by `recheckChains`. */
+  readonly checkChain?: ChainCheck | undefined;
 }
 
 export interface TunnelPoolStats {
@@ -81,6 +84,7 @@ export interface PoolContext {
   readonly runtime: Http2Runtime;
   readonly limits: HboneLimits;
   readonly http2: Http2Limits;
+  readonly checkChain: ChainCheck | undefined;
   readonly counters: { dials: number; dialFailures: number; resumptions: number; retries: number };
 }
 
@@ -90,12 +94,13 @@ export class TunnelPool {
   #closed = false;
 
   constructor(loop: EventLoop, options: TunnelPoolOptions = {}) {
-    const { http2, ...limits } = options;
+    const { http2, checkChain, ...limits } = options;
     this.#context = {
       loop,
       runtime: Http2Runtime.of(loop),
       limits: { ...HBONE_LIMITS, ...limits },
       http2: http2 ?? HBONE_HTTP2_LIMITS,
+      checkChain,
       counters: { dials: 0, dialFailures: 0, resumptions: 0, retries: 0 },
     };
   }
@@ -125,6 +130,11 @@ export class TunnelPool {
   /** Sessions of this source identity take no further tunnels (certificate renewed, pod gone); they close when their last one ends. */
   drainIdentity(sourceIdentity: string): void {
     for (const peer of [...this.#peers.values()]) if (peer.sourceIdentity === sourceIdentity) peer.drainSessions();
+  }
+
+  /** What `checkChain` goes by has changed: sessions are judged again, TLS sessions of before are not resumed. */
+  recheckChains(): void {
+    for (const peer of [...this.#peers.values()]) peer.recheckChains();
   }
 
   /** No new tunnels; sessions close when their last stream ends. */

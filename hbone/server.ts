@@ -17,6 +17,7 @@ import { TlsConnection } from '../reactor/tls/connection.ts';
 import type { TlsContext } from '../reactor/tls/context.ts';
 import { HBONE_LIMITS } from './limits.ts';
 import { type PeerIdentity, readPeerIdentity } from './peer-identity.ts';
+import type { ChainCheck } from './revocation.ts';
 import { refuseStream, TunnelRequest } from './tunnel-request.ts';
 
 export type { PeerIdentity } from './peer-identity.ts';
@@ -46,6 +47,8 @@ export interface HboneServerOptions<Tag> {
   readonly maxSessions?: number;
   readonly maxSessionsPerIdentity?: number;
   readonly http2?: Http2Limits;
+  /** Further judgement on a peer's verified chain; asked again by `recheckChains`. */
+  readonly checkChain?: ChainCheck | undefined;
   /** The bound on handshakes is reached: whoever listens should accept no more until told `false`. Beyond it they are refused. */
   readonly onCrowded?: (crowded: boolean) => void;
   /** Must end in `accept` or `refuse` (now or later), unless the request is abandoned. */
@@ -76,6 +79,8 @@ interface Handshake<Tag> {
 interface ServerSession<Tag> {
   readonly session: Http2Session;
   readonly tag: Tag;
+  readonly facts: SessionFacts<Tag>;
+  readonly peer: PeerIdentity;
 }
 
 /** Share of the bound on handshakes at which a crowded server has room again. */
@@ -161,6 +166,16 @@ export class HboneServer<Tag> {
     if (!this.#crowded && this.#handshakes.size >= this.#maxHandshakes) this.#setCrowded(true);
   }
 
+  /** What `checkChain` goes by has changed: sessions whose peer is not believed any more are cut. */
+  recheckChains(): void {
+    for (const { session, facts, peer } of [...this.#sessions]) {
+      const error = this.#options.checkChain?.(peer.chain);
+      if (error === undefined) continue;
+      session.close(error);
+      this.#refuseSession(facts, error, peer);
+    }
+  }
+
   /** Two phases: GOAWAY with the highest id, then the final one; sessions close when their streams end. `tag`: only its sessions. */
   drain(tag?: Tag): void {
     if (tag === undefined) this.#draining = true;
@@ -208,6 +223,12 @@ export class HboneServer<Tag> {
       this.#refuseSession(facts, peer);
       return;
     }
+    const unbelieved = this.#options.checkChain?.(peer.chain);
+    if (unbelieved !== undefined) {
+      connection.abort();
+      this.#refuseSession(facts, unbelieved, peer);
+      return;
+    }
     const count = (this.#perIdentity.get(peer.identity) ?? 0) + 1;
     if (count > (this.#options.maxSessionsPerIdentity ?? HBONE_LIMITS.maxSessionsPerIdentity)) {
       connection.abort();
@@ -235,7 +256,7 @@ export class HboneServer<Tag> {
         if (error !== undefined && isRefusal(error)) this.#refuseSession(facts, error, peer);
       },
     });
-    const entry: ServerSession<Tag> = { session, tag: facts.tag };
+    const entry: ServerSession<Tag> = { session, tag: facts.tag, facts, peer };
     this.#sessions.add(entry);
     if (this.#draining) session.drain();
   }

@@ -39,6 +39,8 @@ export class HboneSession {
   #connection: TlsConnection | undefined;
   #http2: Http2Session | undefined;
   #idleTimer: Timer | undefined;
+  /** DER of the peer's chain, kept where it may be judged again. */
+  #chain: readonly Uint8Array[] = [];
   /** After a REFUSED_STREAM: what the peer evidently takes, although it announced more. */
   #learnedMaxStreams = Number.POSITIVE_INFINITY;
 
@@ -91,6 +93,12 @@ export class HboneSession {
   /** The peer refused a stream although there seemed to be room. */
   learnLimit(): void {
     this.#learnedMaxStreams = Math.max(1, Math.min(this.#learnedMaxStreams, this.activeStreams));
+  }
+
+  /** Judges the peer's certificates again; a session whose peer is not believed any more is cut. */
+  recheckChain(): void {
+    const error = this.#chain.length === 0 ? undefined : this.#context.checkChain?.(this.#chain);
+    if (error !== undefined) this.close(error);
   }
 
   /** Takes no more tunnels; closes when its last one ends. */
@@ -165,8 +173,12 @@ export class HboneSession {
     }
     const peer = readPeerIdentity(connection.peerCertificates());
     if (peer instanceof AmbitError) return peer;
-    if (this.#target.expectedIdentities.includes(peer.identity)) return undefined;
-    return new AmbitError('PEER_IDENTITY', `the peer is ${peer.identity}`);
+    if (!this.#target.expectedIdentities.includes(peer.identity)) {
+      return new AmbitError('PEER_IDENTITY', `the peer is ${peer.identity}`);
+    }
+    if (this.#context.checkChain === undefined) return undefined;
+    this.#chain = peer.chain;
+    return this.#context.checkChain(peer.chain);
   }
 
   #onStreamEnded(): void {
