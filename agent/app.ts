@@ -30,6 +30,7 @@ import type { CertificateSource } from './state/issued-certificate.ts';
 import { readLocalConfig } from './state/local-config.ts';
 import { MeshState } from './state/mesh-state.ts';
 import { ResourceFeed } from './state/resource-feed.ts';
+import { RevocationFile } from './state/revocation-file.ts';
 import { XdsClient } from './state/xds-client.ts';
 import { xdsNode } from './state/xds-node.ts';
 
@@ -54,6 +55,7 @@ export class App implements AdminSource {
   readonly #certificates: Certificates;
   readonly #dataplane: Dataplane;
   readonly #identities: PodIdentities;
+  readonly #revocations: RevocationFile | undefined;
   readonly #xds: XdsClient | undefined;
   #node: NodeService | undefined;
   #dedicated: DedicatedPod | undefined;
@@ -101,6 +103,10 @@ export class App implements AdminSource {
       trustDomain: config.trustDomain,
       node: config.nodeName,
     });
+    const { revocationFile } = config;
+    if (revocationFile !== undefined) {
+      this.#revocations = new RevocationFile(revocationFile, (known) => this.#dataplane.setRevocations(known));
+    }
     this.#xds = xdsClient(config, relays, this.#feed);
   }
 
@@ -158,6 +164,7 @@ export class App implements AdminSource {
     await this.#dedicated?.close().catch((thrown: unknown) => {
       log.error({ reason: toAmbitError(thrown, 'RULES').message }, 'the own namespace was not left as it was found');
     });
+    this.#revocations?.close();
     this.#identities.close();
     this.#certificates.close();
     this.#certificateSource.close?.();

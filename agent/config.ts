@@ -77,6 +77,12 @@ export const SETTINGS = {
     default: () => 'cluster.local',
     documentation: 'Trust domain of the identities of local pods.',
   }),
+  revocationFile: setting<string | undefined>({
+    env: ['CRL_PATH'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'File with revocation lists (PEM or DER) that peers are checked against; looked at every 2 s.',
+  }),
   network: setting({
     env: ['NETWORK'],
     parse: text,

@@ -51,6 +51,12 @@ export const FAMILIES = [
     'Refused or failed connections by error code, see ERRORS.md (unstable)',
     ['reason', 'direction'],
   ),
+  family(
+    'counter',
+    'istio_crl_policy_rejections',
+    'Tunnels refused or cut because of the revocation lists (unstable)',
+    ['reporter'],
+  ),
   family('counter', 'ambit_policy_cut_connections', 'Live connections ended by a change of policy (unstable)'),
   family(
     'counter',

@@ -11,6 +11,7 @@ import type { SpiffeId } from '../../core/spiffe.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceFeed } from '../state/resource-feed.ts';
+import type { KnownRevocations } from '../state/revocation-file.ts';
 import { descriptorsPerWorker } from './connection-seats.ts';
 import { Inheritance } from './inheritance.ts';
 import { mergeMetrics } from './merge-metrics.ts';
@@ -72,7 +73,8 @@ export class Dataplane implements PodCapture, WorkerEvents {
   /** Keys: DRAINED, and the uid of a pod that is to be let go; a dead worker has done both. */
   readonly #departures = new WorkerAnswers();
   readonly #inheritance = new Inheritance();
-  readonly #ticketKeys = randomBytes(TICKET_KEY_BYTES);
+  #ticketKeys = randomBytes(TICKET_KEY_BYTES);
+  #revocations: KnownRevocations = { keys: [], problem: undefined };
   /** By worker: the last answer, and what its dead predecessors had counted. */
   readonly #lastMetrics = new Map<number, WorkerMetrics>();
   readonly #former = new Map<number, WorkerMetrics>();
@@ -110,6 +112,17 @@ export class Dataplane implements PodCapture, WorkerEvents {
 
   pods(): EnrolledPod[] {
     return Array.from(this.#pods.values(), ({ pod }) => pod);
+  }
+
+  /**
+   * Sets what is revoked, for live tunnels too. Tickets of before are not taken any more: who resumes a session shows its
+   * leaf alone, so that every chain has to be seen whole once under the new lists.
+   */
+  setRevocations(known: KnownRevocations): void {
+    this.#revocations = known;
+    this.#ticketKeys = randomBytes(TICKET_KEY_BYTES);
+    this.#broadcast({ kind: 'ticketKeys', keys: this.#ticketKeys });
+    this.#broadcast({ kind: 'revocations', ...known });
   }
 
   async addPod(pod: EnrolledPod, netnsFd: number): Promise<void> {
@@ -302,6 +315,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
     const worker = new WorkerHandle(index, this.#options.settings, this.#descriptors, this);
     this.#workers[index] = worker;
     worker.send({ kind: 'ticketKeys', keys: this.#ticketKeys });
+    worker.send({ kind: 'revocations', ...this.#revocations });
     return worker;
   }
 

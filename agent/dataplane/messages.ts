@@ -44,6 +44,8 @@ export type ToWorker =
   | { readonly kind: 'identityGone'; readonly identity: SpiffeId; readonly detail: string }
   /** Keys all workers share for TLS session tickets, 80 bytes. */
   | { readonly kind: 'ticketKeys'; readonly keys: Uint8Array }
+  /** Keys of revoked certificates (hbone/revocation.ts); with a problem no peer is believed. */
+  | { readonly kind: 'revocations'; readonly keys: readonly string[]; readonly problem: string | undefined }
   /** Answered by `pong`; a worker whose loop hangs does not. */
   | { readonly kind: 'ping'; readonly request: number }
   | { readonly kind: 'collect'; readonly request: number }

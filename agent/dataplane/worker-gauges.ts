@@ -5,6 +5,8 @@ import type { WorkerContext } from './worker-context.ts';
 export interface WorkerCounts {
   readonly droppedLogLines: number;
   readonly policyCuts: number;
+  /** Peers refused or cut because of the revocation lists, by the side that said so. */
+  readonly unbelieved: Readonly<Record<'source' | 'destination', number>>;
   readonly defects: number;
 }
 
@@ -36,6 +38,8 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     counter('ambit_tunnel_resumptions', pool.resumptions),
     counter('ambit_tunnel_retries', pool.retries),
     counter('ambit_policy_cut_connections', counts.policyCuts),
+    counter('istio_crl_policy_rejections', counts.unbelieved.source, { reporter: 'source' }),
+    counter('istio_crl_policy_rejections', counts.unbelieved.destination, { reporter: 'destination' }),
     ...worker.dryRuns
       .counts()
       .map(({ value, labels }) => counter('ambit_dry_run_policy_matches', value, { ...labels })),

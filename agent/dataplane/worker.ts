@@ -6,6 +6,7 @@ import { workerData } from 'node:worker_threads';
 import { AmbitError, toAmbitError, unreachable } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { TunnelPool } from '../../hbone/pool.ts';
+import { Revocations } from '../../hbone/revocation.ts';
 import { HboneServer } from '../../hbone/server.ts';
 import { EventLoop } from '../../reactor/loop.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
@@ -49,6 +50,8 @@ class DataplaneWorker {
   readonly #context: WorkerContext;
   readonly #recheck: PolicyRecheck;
   readonly #writer: LogWriter | undefined;
+  readonly #revocations = new Revocations();
+  readonly #unbelieved = { source: 0, destination: 0 };
   #defects = 0;
   #draining = false;
   /** Its listeners are on offer to a successor. */
@@ -80,12 +83,14 @@ class DataplaneWorker {
       pods,
       identities,
       pool: new TunnelPool(loop, {
+        checkChain: (chain) => this.#believe('source', chain),
         maxStreamsPerSession: settings.poolMaxStreamsPerConnection,
         idleReleaseMs: settings.poolIdleReleaseMs,
       }),
       server: new HboneServer<LocalPod>(loop, {
         tls: (_local, pod) => identities.server(pod.identity),
         trustDomain: settings.trustDomain,
+        checkChain: (chain) => this.#believe('destination', chain),
         onCrowded: (crowded) => {
           if (!this.#lending) holdTunnels(pods.all(), crowded);
         },
@@ -145,6 +150,11 @@ class DataplaneWorker {
       case 'ticketKeys':
         identities.setTicketKeys(message.keys);
         return;
+      case 'revocations':
+        this.#revocations.set(message.keys, message.problem);
+        this.#context.pool.recheckChains();
+        this.#context.server.recheckChains();
+        return;
       case 'ping':
         this.#tell({ kind: 'pong', request: message.request });
         return;
@@ -185,6 +195,13 @@ class DataplaneWorker {
         unreachable(message);
         return;
     }
+  }
+
+  /** Why a peer's chain is not believed; counted. */
+  #believe(reporter: 'source' | 'destination', chain: readonly Uint8Array[]): AmbitError | undefined {
+    const error = this.#revocations.check(chain);
+    if (error !== undefined) this.#unbelieved[reporter]++;
+    return error;
   }
 
   #addPod(pod: EnrolledPod, netnsFd: number, inherited: readonly InheritedListener[] = []): void {
@@ -256,6 +273,7 @@ class DataplaneWorker {
         gauges: workerGauges(this.#context, {
           droppedLogLines: this.#writer?.droppedLines ?? 0,
           policyCuts: this.#recheck.cuts,
+          unbelieved: this.#unbelieved,
           defects: this.#defects,
         }),
       },
