@@ -94,14 +94,10 @@ export class PodStatusWriter implements EnrolmentObserver {
     if (wanted === undefined) return;
     const { pod, status, event, provisional } = wanted;
     const facts = this.#directory.findPod(pod.namespace, pod.name);
-    if (facts === undefined) {
-      // Deleted; or too new to be known, and then the change that makes it known leads here again.
+    const uid = facts?.uid;
+    if (facts === undefined || uid === undefined || (uid !== pod.uid && facts.staticUid !== pod.uid)) {
+      // Gone, or replaced; or too new to be known, and then the change that makes it known leads here again.
       if (this.#directory.synced && status.redirection === undefined) this.#wanted.delete(key);
-      return;
-    }
-    const uid = facts.uid;
-    if (uid === undefined || (uid !== pod.uid && facts.staticUid !== pod.uid)) {
-      this.#wanted.delete(key);
       return;
     }
     const { written } = facts;

@@ -53,19 +53,27 @@ describe('a CNI call for a new pod', () => {
     assert.equal(later.kind, 'done', 'the runtime may let it go by the name it gave the sandbox');
   });
 
-  it('asks the API server itself when the copy lags behind', async () => {
+  it('asks the API server itself when the copy still shows its predecessor; the pod says so when the copy caught up', async () => {
     await using world = await KubeEnrolmentWorld.create(api);
     const { enrolment, source } = await world.start();
     await eventually('the copy is there', () => assert.ok(source.directory.synced));
     const uid = await world.createObject(world.meshed, 'web');
     const pod = await world.addNetns('web');
-    const lagging = { findPod: source.directory.findPod };
-    source.directory.findPod = () => undefined;
+    await eventually('the pod is known', () => assert.ok(source.directory.findPod(world.meshed, 'web')));
+    const { findPod } = source.directory;
+    source.directory.findPod = (...name) => {
+      const facts = findPod.apply(source.directory, name);
+      return facts === undefined ? undefined : { ...facts, uid: 'former' };
+    };
     try {
       assert.equal((await enrolment.add(addRequest(pod, world.meshed, 'web', uid))).kind, 'done');
     } finally {
-      source.directory.findPod = lagging.findPod;
+      source.directory.findPod = findPod;
     }
+    await world.annotate(world.meshed, 'web', { touched: 'yes' });
+    await eventually('the pod says so', async () =>
+      assert.equal(await world.statusOf(world.meshed, 'web'), 'enabled; True Enrolled'),
+    );
   });
 
   it('is refused, for the runtime to repeat it, while the pod cannot be known; and succeeds when it can', async () => {
