@@ -57,7 +57,7 @@ export interface SignedCertificate {
 }
 
 /** A self-signed root that may sign leaves and revocation lists but no other CA. */
-export function signRoot(issuer: Issuer & { readonly name: DistinguishedName }, validity: Validity): SignedCertificate {
+export function signRoot(issuer: Issuer, validity: Validity): SignedCertificate {
   return signCertificate(issuer, issuer.name, issuer.publicKey, validity, [
     extension(OID.basicConstraints, true, sequence(boolean(true), integer(Uint8Array.of(0)))),
     extension(OID.keyUsage, true, keyUsage([KEY_CERT_SIGN, CRL_SIGN])),
@@ -85,7 +85,7 @@ export function signLeaf(
 
 function signCertificate(
   issuer: Issuer,
-  subject: DistinguishedName | undefined,
+  subject: Issuer['name'] | undefined,
   publicKey: KeyObject,
   validity: Validity,
   extensions: Asn1[],
@@ -98,7 +98,7 @@ function signCertificate(
     explicit(0, integer(Uint8Array.of(2))),
     integer(serial),
     algorithm,
-    issuer.name instanceof Uint8Array ? decode(issuer.name) : distinguishedName(issuer.name),
+    distinguishedName(issuer.name),
     sequence(time(validity.notBeforeMs), time(validity.notAfterMs)),
     subject === undefined ? sequence() : distinguishedName(subject),
     decode(subjectKey),
@@ -157,7 +157,8 @@ function keyIdentifier(spki: Uint8Array): Buffer {
   return createHash('sha1').update(readBitString(keyBits)).digest();
 }
 
-function distinguishedName(name: DistinguishedName): Asn1 {
+function distinguishedName(name: Issuer['name']): Asn1 {
+  if (name instanceof Uint8Array) return decode(name);
   return sequence(
     set(sequence(oid(OID.organization), utf8(name.organization))),
     set(sequence(oid(OID.commonName), utf8(name.commonName))),
