@@ -65,7 +65,7 @@ export class ControlPlane {
       { source, store, builder, discovery, metrics },
       {
         changed: (changes) => this.#leader?.changed(changes),
-        published: () => this.#leader?.published(),
+        published: (conditionsOf) => this.#leader?.conditionsChanged(conditionsOf),
       },
     );
     // The endpoints of a Service are the last to know that a replica stops.

@@ -7,6 +7,7 @@ import { logger } from '../core/log.ts';
 import type { MeshBuilder } from './discovery/mesh-builder.ts';
 import type { ControlMetrics } from './metrics.ts';
 import type { ObjectChange, ObjectStore } from './model/object-store.ts';
+import type { ObjectKey } from './objects/object.ts';
 import type { Part } from './part.ts';
 import { logProblems } from './sources/files.ts';
 import type { ChangeSet, Source, SourceProblem, SourceSink } from './sources/source.ts';
@@ -37,8 +38,8 @@ export interface PipelineParts {
 export interface MeshObserver {
   /** Objects changed; the store has them already. */
   changed(changes: readonly ObjectChange[]): void;
-  /** Clients have been offered what changed; conditions may be others now. */
-  published(): void;
+  /** Clients have been offered what changed. These objects have other conditions than before, or none any more. */
+  published(conditionsOf: ReadonlySet<ObjectKey>): void;
 }
 
 export class MeshPipeline implements Part, SourceSink {
@@ -56,7 +57,7 @@ export class MeshPipeline implements Part, SourceSink {
   readonly #whenSynced = Promise.withResolvers<void>();
   #problems: readonly SourceProblem[] = [];
   #loggedProblems: ReadonlySet<string> = new Set();
-  #loggedConditions = new Map<string, string>();
+  readonly #loggedConditions = new Map<ObjectKey, string>();
 
   constructor(parts: PipelineParts, observer: MeshObserver) {
     this.#parts = parts;
@@ -140,11 +141,11 @@ export class MeshPipeline implements Part, SourceSink {
     const { discovery, builder, metrics } = this.#parts;
     let turnBeganMs = performance.now();
     while (this.#unpublished.length > 0) {
-      const changes = this.#unpublished;
       const sinceMs = this.#waitingSinceMs;
-      this.#unpublished = [];
-      const slices = builder.updateInSlices(changes);
+      const slices = builder.updateInSlices(this.#takeUnpublished());
       for (let slice = slices.next(); slice.done !== true; ) {
+        // What comes meanwhile does not wait for all of what is under way.
+        builder.accept(this.#takeUnpublished());
         const next = slices.next();
         // Whether more follows is part of what clients are told.
         discovery.publish(slice.value, next.done === true);
@@ -156,23 +157,32 @@ export class MeshPipeline implements Part, SourceSink {
       }
       metrics.propagation.observe((performance.now() - sinceMs) / 1000);
     }
-    this.#logConditions();
-    this.#observer.published();
+    const changed = builder.takeChangedConditions();
+    this.#logConditions(changed);
+    this.#observer.published(changed);
+  }
+
+  #takeUnpublished(): readonly ObjectChange[] {
+    const changes = this.#unpublished;
+    this.#unpublished = [];
+    return changes;
   }
 
   /** One line when what became of an object changes for the worse. */
-  #logConditions(): void {
-    const logged = new Map<string, string>();
-    for (const [object, conditions] of this.#parts.builder.conditions()) {
-      const unsound = conditions.filter(({ status, reason }) => status === 'False' || !SOUND.has(reason));
+  #logConditions(changed: ReadonlySet<ObjectKey>): void {
+    const conditions = this.#parts.builder.conditions();
+    for (const object of changed) {
+      const unsound = (conditions.get(object) ?? []).filter(
+        ({ status, reason }) => status === 'False' || !SOUND.has(reason),
+      );
+      const [first] = unsound;
       const text = unsound.map(({ type, reason, message }) => `${type}/${reason}: ${message}`).join('; ');
-      if (text === '') continue;
-      logged.set(object, text);
-      if (this.#loggedConditions.get(object) !== text) {
-        const [{ type, status, reason, message } = { type: '', status: '', reason: '', message: '' }] = unsound;
+      if (first !== undefined && this.#loggedConditions.get(object) !== text) {
+        const { type, status, reason, message } = first;
         log.warn({ object, type, status, reason, detail: message }, 'not enforced as written');
       }
+      if (text === '') this.#loggedConditions.delete(object);
+      else this.#loggedConditions.set(object, text);
     }
-    this.#loggedConditions = logged;
   }
 }

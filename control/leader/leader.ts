@@ -7,6 +7,7 @@ import { logger } from '../../core/log.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { LeaseElection, type LeaseTimes } from '../../kube/lease.ts';
 import type { ObjectChange } from '../model/object-store.ts';
+import type { ObjectKey } from '../objects/object.ts';
 import type { Part } from '../part.ts';
 import type { FailingKey, LeaderTask } from './task.ts';
 
@@ -90,8 +91,8 @@ export class Leader implements Part {
     if (this.#running) for (const task of this.#tasks) task.changed?.(changes);
   }
 
-  published(): void {
-    if (this.#running) for (const task of this.#tasks) task.published?.();
+  conditionsChanged(objects: ReadonlySet<ObjectKey>): void {
+    if (this.#running) for (const task of this.#tasks) task.conditionsChanged?.(objects);
   }
 
   tasks(): readonly TaskState[] {

@@ -29,6 +29,7 @@ type Judged = Extract<MeshObject, { kind: KindWithConditions }>;
 
 export interface StatusFacts {
   readonly store: ObjectStore;
+  /** What shall stand; a live view. */
   conditions(): ReadonlyMap<ObjectKey, readonly ObjectCondition[]>;
 }
 
@@ -40,7 +41,8 @@ export class StatusWriter extends QueuedTask {
   readonly #onWritten: () => void;
   /** What was last found to stand, by key: object, generation and conditions. Bounded by the objects that have any. */
   readonly #settled = new Map<ObjectKey, string>();
-  #conditions: ReadonlyMap<ObjectKey, readonly ObjectCondition[]> = new Map();
+  /** Changed objects whose new generation has not been judged: what is said of them is about the one before. */
+  readonly #unjudged = new Set<ObjectKey>();
   /** Looks at objects that are ahead of the source, by key. */
   readonly #lags = new Map<ObjectKey, number>();
 
@@ -54,25 +56,24 @@ export class StatusWriter extends QueuedTask {
 
   protected begin(): void {
     this.#settled.clear();
-    this.#conditions = new Map();
-    this.published();
+    this.#lags.clear();
+    this.#unjudged.clear();
+    for (const key of this.#facts.conditions().keys()) this.add(key);
     for (const kind of KINDS_WITH_CONDITIONS) this.add(`${SEARCH}${kind}`);
-  }
-
-  published(): void {
-    const before = this.#conditions;
-    this.#conditions = this.#facts.conditions();
-    for (const [key, conditions] of this.#conditions) {
-      if (before.get(key) !== conditions && this.#settled.get(key) !== this.#fingerprint(key)) this.add(key);
-    }
-    for (const key of before.keys()) if (!this.#conditions.has(key)) this.add(key);
   }
 
   changed(changes: readonly ObjectChange[]): void {
     for (const { key, after } of changes) {
       if (after === undefined) this.#settled.delete(key);
-      else if (this.#conditions.has(key) && this.#settled.get(key) !== this.#fingerprint(key)) this.add(key);
+      else if (this.#facts.conditions().has(key)) this.#unjudged.add(key);
     }
+  }
+
+  /** Everything that changed before has been judged by now. */
+  conditionsChanged(objects: ReadonlySet<ObjectKey>): void {
+    for (const key of this.#unjudged) if (this.#settled.get(key) !== this.#fingerprint(key)) this.add(key);
+    this.#unjudged.clear();
+    for (const key of objects) this.add(key);
   }
 
   protected async run(key: string, signal: AbortSignal): Promise<void> {
@@ -100,7 +101,7 @@ export class StatusWriter extends QueuedTask {
   async #apply(object: Judged, found: KubeObject, signal: AbortSignal): Promise<void> {
     const { namespace, name } = object.meta;
     const resource = resourceOf(object.kind);
-    const desired = this.#conditions.get(objectKey(object)) ?? [];
+    const desired = this.#facts.conditions().get(objectKey(object)) ?? [];
     for (const manager of conditionManagers(object.kind)) {
       const conditions = conditionsToApply(manager, {
         desired,
@@ -175,7 +176,7 @@ export class StatusWriter extends QueuedTask {
 
   #fingerprint(key: ObjectKey): string {
     const object = this.#find(key);
-    return JSON.stringify([object?.meta.uid, object?.meta.generation, this.#conditions.get(key) ?? []]);
+    return JSON.stringify([object?.meta.uid, object?.meta.generation, this.#facts.conditions().get(key) ?? []]);
   }
 }
 

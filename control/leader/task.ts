@@ -4,6 +4,7 @@
  * stands in the cluster and writes only the difference.
  */
 import type { ObjectChange } from '../model/object-store.ts';
+import type { ObjectKey } from '../objects/object.ts';
 
 export interface LeaderTask {
   /** As metrics and logs name it; of a closed set. */
@@ -11,8 +12,11 @@ export interface LeaderTask {
   start(): void;
   /** Objects of the mesh changed. Called between `start` and `stop` only. */
   changed?(changes: readonly ObjectChange[]): void;
-  /** Clients have been offered what changed: conditions may be others now. Called between `start` and `stop` only. */
-  published?(): void;
+  /**
+   * These objects have other conditions than before, or none any more; what `changed` told before has been judged, also
+   * where nothing is different. Called between `start` and `stop` only.
+   */
+  conditionsChanged?(objects: ReadonlySet<ObjectKey>): void;
   /** Resolves when nothing is under way any more. Never rejects. */
   stop(): Promise<void>;
   /** Keys of work that wait, and those that keep failing; zero and empty while stopped. */
