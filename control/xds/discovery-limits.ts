@@ -8,7 +8,7 @@ import { SUBSCRIPTION_LIMITS } from './subscription.ts';
 
 export interface DiscoveryLimits {
   readonly maxStreams: number;
-  /** Streams of one caller (node, or service account without a node). */
+  /** Streams of one caller: a node, else a pod, else a service account. */
   readonly maxStreamsPerCaller: number;
   /** Streams one caller may open at once, and per second in the long run. */
   readonly openBurst: number;

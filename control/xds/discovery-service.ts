@@ -119,7 +119,7 @@ export class DiscoveryService {
   /** Handler of `DeltaAggregatedResources` (`discoveryMethod`). `caller` has been authenticated. */
   serve(call: DiscoveryCall, caller: Caller): void {
     call.on('error', () => undefined);
-    const key = caller.node ?? `${caller.namespace}/${caller.serviceAccount}`;
+    const key = callerKey(caller);
     const open = this.#perCaller.get(key) ?? 0;
     if (this.#stopping) {
       this.#refuse(call, status.UNAVAILABLE, 'stopping', 'the control plane is stopping');
@@ -227,7 +227,7 @@ export class DiscoveryService {
     this.#turns.forget(stream);
     this.#gate.leave(stream);
     const { caller, peer } = stream;
-    const key = caller.node ?? `${caller.namespace}/${caller.serviceAccount}`;
+    const key = callerKey(caller);
     const left = (this.#perCaller.get(key) ?? 1) - 1;
     if (left === 0) this.#perCaller.delete(key);
     else this.#perCaller.set(key, left);
@@ -241,6 +241,12 @@ export class DiscoveryService {
     this.#metrics.xdsRefusals.inc({ reason });
     call.emit('error', { code, details });
   }
+}
+
+/** Who shares bounds: all of a node, else a pod, else an account. */
+function callerKey({ node, pod, namespace, serviceAccount }: Caller): string {
+  if (node !== undefined) return `node ${node}`;
+  return pod === undefined ? `${namespace}/${serviceAccount}` : `pod ${pod.uid}`;
 }
 
 /** Agents that serve a node see everything; whoever else, what its namespace may see. */

@@ -16,7 +16,7 @@ export const DISCOVERY_LIMIT_ROWS: readonly ControlLimitRow[] = [
   {
     name: 'maxStreamsPerCaller',
     value: `${limits.maxStreamsPerCaller} streams`,
-    meaning: 'discovery streams of one node, or of one account without a node',
+    meaning: 'discovery streams of one caller: a node, else a pod, else an account',
     atTheLimit: 'RESOURCE_EXHAUSTED',
   },
   {
