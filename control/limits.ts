@@ -105,6 +105,12 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     atTheLimit: '413, closed',
   },
   {
+    name: 'WEBHOOK_LIMITS.maxHeldBytes',
+    value: `${bytes(WEBHOOK_LIMITS.maxHeldBytes)}, ${bytes(WEBHOOK_LIMITS.maxHeldBytesPerAddress)} of one address`,
+    meaning: 'questions to the webhook that arrive or wait',
+    atTheLimit: '413, closed; the API server does what failurePolicy says',
+  },
+  {
     name: 'WEBHOOK_LIMITS.requestTimeoutMs',
     value: `${WEBHOOK_LIMITS.requestTimeoutMs / 1000}s`,
     meaning: 'time to send a question to the webhook',
@@ -120,7 +126,7 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     name: 'WEBHOOK_LIMITS.addressShare',
     value: `${WEBHOOK_LIMITS.addressShare * 100} % of the thread`,
     meaning: 'work for the questions of one address, over a second',
-    atTheLimit: '429, closed; the API server does what failurePolicy says',
+    atTheLimit: `they wait up to ${WEBHOOK_LIMITS.maxWaitMs / 1000}s, then 429; the API server does what failurePolicy says`,
   },
   {
     name: 'WEBHOOK_LIMITS.analysisShare',

@@ -8,6 +8,7 @@ import {
   type Eligibility,
   type EligibilitySettings,
 } from '../../core/enrolment/eligibility.ts';
+import type { Labels } from '../../core/enrolment/label-selector.ts';
 import type { ObjectStore } from '../model/object-store.ts';
 import { selects } from '../objects/metadata.ts';
 import type { MeshObject, ObjectKind } from '../objects/object.ts';
@@ -69,6 +70,7 @@ export class AnalysisView {
   readonly settings: AnalysisSettings;
   readonly #templates: readonly Workload[];
   readonly #workloads = new Map<string, readonly Workload[]>();
+  readonly #labels = new Map<string, Labels>();
   readonly #enrolled = new Map<Workload, boolean>();
   readonly #unknownKinds: ReadonlySet<string>;
   #workloadsLeft: number;
@@ -121,7 +123,9 @@ export class AnalysisView {
 
   *allWorkloads(): Iterable<Workload> {
     const namespaces = new Set(this.#templates.map(({ namespace }) => namespace));
-    for (const { meta } of this.objects.all('Pod')) namespaces.add(meta.namespace);
+    for (const { meta } of this.objects.inNamespace('Namespace', '')) namespaces.add(meta.name);
+    // Files need not show the namespace of a pod; a cluster does.
+    if (!this.complete) for (const { meta } of this.objects.all('Pod')) namespaces.add(meta.namespace);
     for (const namespace of namespaces) yield* this.workloadsIn(namespace);
   }
 
@@ -135,7 +139,7 @@ export class AnalysisView {
 
   /** Whether agents would take the workload into the mesh, by labels alone. */
   eligibility(workload: Workload): Eligibility {
-    const labels = this.objects.find('Namespace', '', workload.namespace)?.meta.labels ?? new Map<string, string>();
+    const labels = this.#namespaceLabels(workload.namespace);
     return decideEligibility(
       {
         namespace: workload.namespace,
@@ -143,9 +147,17 @@ export class AnalysisView {
         labels: Object.fromEntries(workload.labels),
         annotations: Object.fromEntries(workload.annotations),
       },
-      Object.fromEntries(labels),
+      labels,
       this.settings.eligibility,
     );
+  }
+
+  #namespaceLabels(namespace: string): Labels {
+    const known = this.#labels.get(namespace);
+    if (known !== undefined) return known;
+    const labels = Object.fromEntries(this.objects.find('Namespace', '', namespace)?.meta.labels ?? []);
+    this.#labels.set(namespace, labels);
+    return labels;
   }
 
   /** Files that do not show the namespace leave open what its label says: its workloads count as enrolled. */

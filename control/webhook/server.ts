@@ -14,6 +14,7 @@ import { formatSocketAddress, type SocketAddress } from '../../core/ip.ts';
 import { logger } from '../../core/log.ts';
 import type { Part } from '../part.ts';
 import { RateLimit } from '../rate-limit.ts';
+import { BodyBudget } from './body-budget.ts';
 import { WEBHOOK_PATH } from './configuration.ts';
 import { answerReview, type Judge } from './review.ts';
 import { TimeBudget, TimePerAddress } from './time-budget.ts';
@@ -21,6 +22,9 @@ import { TimeBudget, TimePerAddress } from './time-budget.ts';
 /** See docs/LIMITS.md. */
 export const WEBHOOK_LIMITS = {
   maxBodyBytes: 4 * 1024 * 1024,
+  /** Bodies that are being received or wait for their turn. */
+  maxHeldBytes: 64 * 1024 * 1024,
+  maxHeldBytesPerAddress: 16 * 1024 * 1024,
   maxConnections: 256,
   maxConnectionsPerAddress: 64,
   handshakeTimeoutMs: 5000,
@@ -29,9 +33,11 @@ export const WEBHOOK_LIMITS = {
   keepAliveTimeoutMs: 60_000,
   silenceTimeoutMs: 65_000,
   /** Requests of one address. */
-  rate: { burst: 400, perSecond: 200, maxKeys: 4096 },
-  /** Share of the thread that the requests of one address may take, over a second. */
+  rate: { burst: 1000, perSecond: 500, maxKeys: 4096 },
+  /** Share of the thread that the requests of one address may take, over a second; beyond it they wait. */
   addressShare: 0.3,
+  /** Longest wait for that; the API server gives up after five seconds. */
+  maxWaitMs: 2000,
   /** Share of the thread that looking at the surroundings of objects may take, over a second. */
   analysisShare: 0.25,
 } as const;
@@ -61,6 +67,7 @@ interface HttpRefusal {
 }
 
 const TOO_MANY: HttpRefusal = { status: 429, text: 'too many requests from this address' };
+const WAIT_STEP_MS = 20;
 const RETRY_MS = 30_000;
 const log = logger('webhook');
 
@@ -69,7 +76,8 @@ export class WebhookServer implements Part {
   readonly #options: WebhookOptions;
   readonly #rate = new RateLimit(WEBHOOK_LIMITS.rate);
   readonly #times = new TimePerAddress(WEBHOOK_LIMITS.addressShare, WEBHOOK_LIMITS.rate.maxKeys);
-  readonly #budget = new TimeBudget(WEBHOOK_LIMITS.analysisShare);
+  readonly #analysis = new TimeBudget(WEBHOOK_LIMITS.analysisShare);
+  readonly #bodies = new BodyBudget(WEBHOOK_LIMITS.maxHeldBytes, WEBHOOK_LIMITS.maxHeldBytesPerAddress);
   #server: Server | undefined;
   #renewal: NodeJS.Timeout | undefined;
   /** In use; 0 until it listens. */
@@ -158,17 +166,21 @@ export class WebhookServer implements Part {
       this.#refuse(response, obstacle);
       return;
     }
-    readBody(request, WEBHOOK_LIMITS.maxBodyBytes, (body) => {
-      if (body === undefined) {
-        this.#refuse(response, { status: 413, text: `more than ${WEBHOOK_LIMITS.maxBodyBytes} bytes` });
-        return;
-      }
-      const done = this.#times.of(address).spend(() => {
-        this.#answer(body, response);
-        return true;
-      });
-      if (done === undefined) this.#refuse(response, TOO_MANY);
+    const body = new Body(request, address, this.#bodies);
+    // Also when the client goes away in the middle.
+    response.once('close', () => body.release());
+    body.whenRead((text) => {
+      if (text instanceof AmbitError) this.#refuse(response, { status: 413, text: text.message });
+      else this.#answerInTurn(text, address, response, performance.now() + WEBHOOK_LIMITS.maxWaitMs);
     });
+  }
+
+  /** Waits for the share of the address: a burst of the API server is smoothed, not refused. */
+  #answerInTurn(body: string, address: string, response: ServerResponse, deadlineMs: number): void {
+    if (response.destroyed) return;
+    if (this.#times.of(address).isOpen) this.#answer(body, address, response);
+    else if (performance.now() > deadlineMs) this.#refuse(response, TOO_MANY);
+    else setTimeout(() => this.#answerInTurn(body, address, response, deadlineMs), WAIT_STEP_MS).unref();
   }
 
   #obstacle(request: IncomingMessage, address: string): HttpRefusal | undefined {
@@ -186,11 +198,19 @@ export class WebhookServer implements Part {
     response.writeHead(status, { 'content-type': 'text/plain', connection: 'close' }).end(`${text}\n`);
   }
 
-  #answer(body: string, response: ServerResponse): void {
+  #answer(body: string, address: string, response: ServerResponse): void {
     const { judge, judgeAlone, onAnswer } = this.#options;
+    const startMs = performance.now();
+    // Looking around is bounded for all addresses together, so that it is not charged to the one.
+    let aroundMs = 0;
+    const judgeInBudget: Judge = (object) => {
+      const aroundStartMs = performance.now();
+      const findings = this.#analysis.spend(() => judge(object));
+      aroundMs += performance.now() - aroundStartMs;
+      return findings ?? judgeAlone(object);
+    };
     try {
-      const parsed = parseJson(body);
-      const answer = answerReview(parsed, (object) => this.#budget.spend(() => judge(object)) ?? judgeAlone(object));
+      const answer = answerReview(parseJson(body), judgeInBudget);
       const { allowed, warnings } = answer.response;
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(answer));
       onAnswer?.(allowed ? (warnings === undefined ? 'allowed' : 'warned') : 'refused');
@@ -202,26 +222,55 @@ export class WebhookServer implements Part {
         response,
         isTheirs ? { status: 400, text: error.message } : { status: 500, text: 'the object could not be judged' },
       );
+    } finally {
+      this.#times.of(address).charge(performance.now() - startMs - aroundMs);
     }
   }
 }
 
-/** Calls `done` once with the text, or with undefined when it is too long; never when the client goes away first. */
-function readBody(request: IncomingMessage, maxBytes: number, done: (body: string | undefined) => void): void {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  request.on('data', (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes > maxBytes) {
-      request.removeAllListeners('data');
-      request.pause();
-      done(undefined);
-    } else chunks.push(chunk);
-  });
-  request.on('end', () => {
-    if (bytes <= maxBytes) done(Buffer.concat(chunks).toString());
-  });
-  request.on('error', () => undefined);
+/** The body of a request, counted while it arrives and until it is released. */
+class Body {
+  readonly #request: IncomingMessage;
+  readonly #address: string;
+  readonly #budget: BodyBudget;
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+
+  constructor(request: IncomingMessage, address: string, budget: BodyBudget) {
+    this.#request = request;
+    this.#address = address;
+    this.#budget = budget;
+  }
+
+  /** Calls `done` once, with the text or why there is none; never when the client goes away first. */
+  whenRead(done: (text: string | AmbitError) => void): void {
+    const request = this.#request;
+    const giveUp = (reason: string): void => {
+      request.removeAllListeners('data').removeAllListeners('end').pause();
+      this.release();
+      done(new AmbitError('RATE_LIMITED', reason));
+    };
+    request.on('error', () => undefined);
+    request.on('data', (chunk: Buffer) => {
+      if (this.#bytes + chunk.length > WEBHOOK_LIMITS.maxBodyBytes) {
+        giveUp(`more than ${WEBHOOK_LIMITS.maxBodyBytes} bytes`);
+      } else if (this.#budget.take(this.#address, chunk.length)) {
+        this.#bytes += chunk.length;
+        this.#chunks.push(chunk);
+      } else giveUp('too many bytes from this address, or from all, at once');
+    });
+    request.on('end', () => {
+      const text = Buffer.concat(this.#chunks).toString();
+      this.#chunks = [];
+      done(text);
+    });
+  }
+
+  release(): void {
+    this.#budget.giveBack(this.#address, this.#bytes);
+    this.#bytes = 0;
+    this.#chunks = [];
+  }
 }
 
 function parseJson(text: string): unknown {

@@ -16,16 +16,27 @@ export class TimeBudget {
     this.#atMs = now();
   }
 
+  /** True while the share is not used up. A piece of work may overdraw it. */
+  get isOpen(): boolean {
+    const nowMs = this.#now();
+    this.#spentMs = Math.max(0, this.#spentMs - (nowMs - this.#atMs) * this.#share);
+    this.#atMs = nowMs;
+    return this.#spentMs <= 1000 * this.#share;
+  }
+
+  /** Notes time that was spent. */
+  charge(spentMs: number): void {
+    this.#spentMs += spentMs;
+  }
+
   /** The result of `work`; undefined, without doing it, when the share is used up. */
   spend<T>(work: () => T): T | undefined {
+    if (!this.isOpen) return undefined;
     const startMs = this.#now();
-    this.#spentMs = Math.max(0, this.#spentMs - (startMs - this.#atMs) * this.#share);
-    this.#atMs = startMs;
-    if (this.#spentMs > 1000 * this.#share) return undefined;
     try {
       return work();
     } finally {
-      this.#spentMs += this.#now() - startMs;
+      this.charge(this.#now() - startMs);
     }
   }
 }

