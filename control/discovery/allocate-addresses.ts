@@ -9,7 +9,7 @@
  * host which is deleted and comes back gets the same address again, and its old address is the last to go to others.
  * When two entries hold the same address the older entry keeps it.
  */
-import { getIp, type IpAddress, ipFromBytes } from '../../core/ip.ts';
+import { type IpAddress, ipFromBytes, ipToBytes, parseIp } from '../../core/ip.ts';
 
 /** What allocation reads of a ServiceEntry. */
 export interface AddressClaimant {
@@ -49,7 +49,11 @@ export function allocateAddresses(
   const byAge = [...claimants].sort(
     (a, b) => compare(a.createdMs, b.createdMs) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   );
-  const taken = new Set<string>(reserved);
+  const taken = new Uint8Array(ADDRESS_POOL_SIZE + 1);
+  for (const ip of reserved) {
+    const slot = slotOf(ip);
+    if (slot !== undefined) taken[slot] = 1;
+  }
   const kept = new Map<AddressClaimant, Map<string, number>>();
   for (const claimant of byAge) kept.set(claimant, keep(claimant, taken));
   const writes = new Map<string, readonly HostAddress[]>();
@@ -63,9 +67,8 @@ export function allocateAddresses(
         exhausted.push(`${claimant.name} ${host}`);
         continue;
       }
-      const [v4, v6] = addressesOf(slot);
-      taken.add(v4).add(v6);
-      wanted.push({ host, value: v4 }, { host, value: v6 });
+      taken[slot] = 1;
+      wanted.push(...addressesOf(slot).map((value) => ({ host, value })));
     }
     if (!sameAddresses(wanted, claimant.current)) writes.set(claimant.name, wanted);
   }
@@ -73,42 +76,45 @@ export function allocateAddresses(
 }
 
 /** Slots of the status that the entry may keep; they are taken from now on. */
-function keep(claimant: AddressClaimant, taken: Set<string>): Map<string, number> {
+function keep(claimant: AddressClaimant, taken: Uint8Array): Map<string, number> {
   const slots = new Map<string, number>();
   for (const { host, value } of claimant.current) {
-    const slot = slotOf(value);
-    if (slot === undefined || slots.has(host) || !claimant.hosts.includes(host)) continue;
-    const [v4, v6] = addressesOf(slot);
-    if (taken.has(v4) || taken.has(v6)) continue;
-    taken.add(v4).add(v6);
+    // The IPv4 address counts: its twin follows from it.
+    const slot = value.includes(':') ? undefined : slotOf(value);
+    if (slot === undefined || slots.has(host) || !claimant.hosts.includes(host) || taken[slot] === 1) continue;
+    taken[slot] = 1;
     slots.set(host, slot);
   }
   return slots;
 }
 
 /** From the slot of the hash upwards, round to the beginning. Undefined when all are taken. */
-function findSlot(identity: string, taken: ReadonlySet<string>): number | undefined {
+function findSlot(identity: string, taken: Uint8Array): number | undefined {
   const start = hashOf(identity) % ADDRESS_POOL_SIZE;
   for (let step = 0; step < ADDRESS_POOL_SIZE; step++) {
     const slot = ((start + step) % ADDRESS_POOL_SIZE) + 1;
-    const [v4, v6] = addressesOf(slot);
-    if (!taken.has(v4) && !taken.has(v6)) return slot;
+    if (taken[slot] === 0) return slot;
   }
   return undefined;
 }
 
-function addressesOf(slot: number): readonly [IpAddress, IpAddress] {
+function addressesOf(slot: number): string[] {
   const high = slot >> 8;
   const low = slot & 0xff;
-  const v6 = ipFromBytes(Uint8Array.of(0x20, 0x01, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low));
-  return [getIp(`240.240.${high}.${low}`), v6 ?? getIp('2001:2::')];
+  const v6 = ipFromBytes(Uint8Array.of(...V6_PREFIX, high, low));
+  return [`240.240.${high}.${low}`, ...(v6 === undefined ? [] : [v6])];
 }
 
-/** Only the IPv4 address counts: its twin follows from it. */
-function slotOf(value: string): number | undefined {
-  const match = /^240\.240\.(\d{1,3})\.(\d{1,3})$/.exec(value);
-  if (match === null) return undefined;
-  const slot = Number(match[1]) * 256 + Number(match[2]);
+const V6_PREFIX = [0x20, 0x01, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/** The slot an address of either pool belongs to; undefined for any other text. */
+function slotOf(text: string): number | undefined {
+  const ip = parseIp(text);
+  if (ip === undefined) return undefined;
+  const bytes = ipToBytes(ip);
+  const prefix = bytes.length === 4 ? [240, 240] : V6_PREFIX;
+  if (!prefix.every((byte, at) => bytes[at] === byte)) return undefined;
+  const slot = (bytes.at(-2) ?? 0) * 256 + (bytes.at(-1) ?? 0);
   return slot >= 1 && slot <= ADDRESS_POOL_SIZE ? slot : undefined;
 }
 
