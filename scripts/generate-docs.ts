@@ -12,6 +12,7 @@ import { SETTINGS } from '../agent/config.ts';
 import { DRY_RUN_LINES } from '../agent/dataplane/dry-run-report.ts';
 import { DESCRIPTORS_PER_CONNECTION, FREE_FOR_ALL } from '../agent/dataplane/fair-share.ts';
 import { MAX_TRAFFIC_SERIES } from '../agent/dataplane/traffic-metrics.ts';
+import { ENROL_LIMITS_TABLE } from '../agent/enrol/limits.ts';
 import type { Setting as AgentSetting } from '../agent/setting.ts';
 import { MAX_LOCAL_CONFIG_BYTES } from '../agent/state/local-config.ts';
 import { CONTROL_SETTINGS, type Setting as ControlSetting } from '../control/config.ts';
@@ -189,6 +190,11 @@ function limitsPage(): string {
     table(
       heading,
       KUBE_LIMITS_TABLE.map((row) => [row.name, row.value, row.meaning, row.atTheLimit]),
+    ),
+    '## Enrolment',
+    table(
+      heading,
+      ENROL_LIMITS_TABLE.map((row) => [row.name, row.value, row.meaning, row.atTheLimit]),
     ),
     '## Elsewhere',
     table(heading, others),

@@ -16,6 +16,7 @@ import { orderOfRequest } from './capture-order.ts';
 import type { HeldPod } from './enrolment-plan.ts';
 import { ForeignListeners } from './foreign-listeners.ts';
 import { LeavingPods } from './leaving-pods.ts';
+import { MAX_PODS, MAX_WAITING_PER_POD } from './limits.ts';
 import { NetnsClaims } from './netns-claims.ts';
 import { type EnrolmentObserver, NO_OBSERVER } from './observer.ts';
 import type { PodDirectory, PodFacts } from './pod-directory.ts';
@@ -45,10 +46,6 @@ import type { StoredPod } from './stored-pod.ts';
 
 const log = logger('enrol');
 
-/** Most pods one agent holds; Kubernetes recommends at most 110 per node. */
-export const MAX_PODS = 1024;
-/** Calls that may wait for one pod; kubelet sends one at a time. */
-const MAX_WAITING_PER_POD = 8;
 const DEFAULT_POD_WAIT_MS = 4_000;
 export interface EnrolmentOptions {
   readonly runDirectory: string;

@@ -14,6 +14,7 @@ import type { Attachment } from '../../core/enrolment/cni-wire.ts';
 import { AmbitError } from '../../core/errors.ts';
 import type { IpAddress } from '../../core/ip.ts';
 import { NetworkNamespace } from '../../reactor/netns.ts';
+import { MAX_CANDIDATES } from './limits.ts';
 import type { PodFacts } from './pod-directory.ts';
 import { type NetnsIdentity, nodeNamespaces, pathStillLeadsTo } from './pod-netns.ts';
 import { PodRouting } from './pod-routing.ts';
@@ -43,9 +44,6 @@ interface Candidate extends NetnsIdentity {
   readonly path: string;
   readonly pids: string[];
 }
-
-/** Processes and mounts looked at for one pod; a node has a few thousand. */
-const MAX_CANDIDATES = 65_536;
 
 /** Rejects with `NETNS` saying what was looked at and why nothing fits. */
 export async function findPodNetns(pod: PodFacts, sources: NetnsSources): Promise<FoundNetns> {

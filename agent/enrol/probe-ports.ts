@@ -5,13 +5,12 @@
  * A probe that names another `host` than the pod does not arrive in the pod and is left out. A named port is that of
  * the container (core/v1 ContainerPort); a name nobody declares is left out, as kubelet refuses such a probe.
  */
+import { MAX_PROBE_PORTS } from './limits.ts';
 import { fieldOf, listOf } from './object-fields.ts';
 
 const PROBES = ['livenessProbe', 'readinessProbe', 'startupProbe'];
 const HOOKS = ['postStart', 'preStop'];
 const CONTAINERS = ['containers', 'initContainers', 'ephemeralContainers'];
-/** Far more than pods have; what is beyond is not exempt. */
-const MAX_PORTS = 128;
 
 /** Ascending, without repetition. */
 export function readProbePorts(spec: unknown): readonly number[] {
@@ -23,7 +22,7 @@ export function readProbePorts(spec: unknown): readonly number[] {
     ];
     for (const handler of handlers) {
       const port = handlerPort(handler, container);
-      if (port !== undefined && ports.size < MAX_PORTS) ports.add(port);
+      if (port !== undefined && ports.size < MAX_PROBE_PORTS) ports.add(port);
     }
   }
   return [...ports].sort((a, b) => a - b);

@@ -10,6 +10,7 @@ import { type Attachment, decodeAttachment } from '../../core/enrolment/cni-wire
 import { AmbitError } from '../../core/errors.ts';
 import { type IpAddress, parseIp } from '../../core/ip.ts';
 import { logger } from '../../core/log.ts';
+import { MAX_SANDBOXES } from './limits.ts';
 import { fieldOf, listOf, textOf } from './object-fields.ts';
 import { type NetnsIdentity, pathStillLeadsTo } from './pod-netns.ts';
 import { isSafeUid } from './stored-pod.ts';
@@ -26,8 +27,6 @@ export interface Sandbox {
 }
 
 const VERSION = 1;
-/** As many pods as one agent holds; beyond it the oldest record is forgotten. */
-const MAX_SANDBOXES = 1024;
 
 export class SandboxStore {
   readonly #folder: string;
