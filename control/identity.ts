@@ -112,13 +112,28 @@ export class Identity implements Part {
     return this.opened.authority.issueServer(names, SERVER_LIFETIME_MS);
   }
 
-  /** Milliseconds since the epoch at which the signing root ends; undefined while none can sign. */
-  rootExpiresMs(): number | undefined {
-    try {
-      return this.#opened?.authority.signingRoot().notAfterMs;
-    } catch {
-      return undefined;
-    }
+  /** When what signs now ends, milliseconds since the epoch: its root, and the first of its chain. Undefined: nothing can sign. */
+  expiry(): { readonly rootMs: number; readonly chainMs: number } | undefined {
+    const signer = this.#opened?.authority.findSigner();
+    return signer === undefined ? undefined : { rootMs: signer.rootNotAfterMs, chainMs: signer.notAfterMs };
+  }
+
+  /** What operators may see of the CA: nothing of its keys. */
+  view(): unknown {
+    if (this.#opened === undefined) return { waitsFor: this.pending() };
+    const { authority } = this.#opened;
+    const { description, problem, material } = authority.store;
+    const text = (ms: number): string => new Date(ms).toISOString();
+    return {
+      store: description,
+      problem,
+      signing: authority.findSigner()?.id,
+      signers: material.signers.map(({ id, notBeforeMs, notAfterMs, signsFromMs }) => {
+        return { id, notBefore: text(notBeforeMs), notAfter: text(notAfterMs), signsFrom: text(signsFromMs) };
+      }),
+      rootsPem: material.rootsPem,
+      revocationLists: material.crlPem !== undefined,
+    };
   }
 
   /** Begins a rotation of the root now, for an operator who has a reason. */

@@ -20,10 +20,13 @@ export interface Observed {
 /** Sets the gauges that are read off the state, and formats all families. */
 export async function collectMetrics(seen: Observed): Promise<{ contentType: string; text: string }> {
   const { metrics, discovery, identity, leader, pipeline } = seen;
-  const expiresMs = identity.rootExpiresMs();
-  if (expiresMs !== undefined) {
-    metrics.rootExpiry.set(Math.floor(expiresMs / 1000));
-    metrics.rootExpirySeconds.set(Math.floor((expiresMs - Date.now()) / 1000));
+  const expiry = identity.expiry();
+  if (expiry !== undefined) {
+    const now = Date.now();
+    metrics.rootExpiry.set(Math.floor(expiry.rootMs / 1000));
+    metrics.rootExpirySeconds.set(Math.floor((expiry.rootMs - now) / 1000));
+    metrics.chainExpiry.set(Math.floor(expiry.chainMs / 1000));
+    metrics.chainExpirySeconds.set(Math.floor((expiry.chainMs - now) / 1000));
   }
   for (const type of RESOURCE_TYPES) metrics.resources.set({ type }, discovery.store(type).size);
   metrics.connectedClients.set(discovery.clients().length);
@@ -44,6 +47,7 @@ export function statusViews({
   builder,
   discovery,
   pipeline,
+  identity,
   leader,
 }: Observed): ReadonlyMap<string, () => unknown> {
   const resources = (): unknown =>
@@ -58,6 +62,7 @@ export function statusViews({
     ['conditions', () => Object.fromEntries(builder.conditions())],
     ['clients', () => discovery.clients()],
     ['resources', resources],
+    ['ca', () => identity.view()],
     [
       'leader',
       () => ({
