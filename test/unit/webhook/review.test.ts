@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ObjectStore } from '../../../control/model/object-store.ts';
 import { DEFAULT_ANALYSIS_SETTINGS } from '../../../control/validation/view.ts';
+import { BodyBudget } from '../../../control/webhook/body-budget.ts';
 import { caBundlePatch, webhookConfiguration } from '../../../control/webhook/configuration.ts';
 import { openJudges } from '../../../control/webhook/judge.ts';
 import { answerReview } from '../../../control/webhook/review.ts';
@@ -224,4 +225,15 @@ test('addresses have a budget each, and those that went quiet are forgotten', ()
   times.of('b');
   times.of('c');
   assert.notEqual(times.of('a'), first);
+});
+
+test('bodies are counted by address and in all, and given back', () => {
+  const bodies = new BodyBudget(100, 60);
+  assert.equal(bodies.take('a', 60), true);
+  assert.equal(bodies.take('a', 1), false, 'of one address');
+  assert.equal(bodies.take('b', 40), true);
+  assert.equal(bodies.take('c', 1), false, 'in all');
+  bodies.giveBack('a', 60);
+  assert.equal(bodies.take('c', 1), true);
+  assert.equal(bodies.held, 41);
 });
