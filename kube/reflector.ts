@@ -48,6 +48,11 @@ export interface ReflectorOptions extends Selection {
 }
 
 interface Receiver<T> {
+  /**
+   * Objects of a list that is still coming, which may yet begin anew: they exist or did a moment ago. For receivers that
+   * would rather not take a long list over at once; `replaced` follows with all of them.
+   */
+  listed?(items: readonly T[]): void;
   /** The whole selection, after every list. What is not in it is gone. */
   replaced(items: readonly T[]): void;
   changed(item: T): void;
@@ -145,7 +150,10 @@ export class Reflector<T = unknown> {
         continueToken,
         signal: this.#stop.signal,
       });
-      for (const item of page.items) items.push(this.#read(item));
+      const read = page.items.map((item) => this.#read(item));
+      this.#stop.signal.throwIfAborted();
+      this.#sink.listed?.(read);
+      for (const item of read) items.push(item);
       continueToken = page.continueToken;
       if (continueToken !== '') continue;
       this.#stop.signal.throwIfAborted();

@@ -68,6 +68,9 @@ export class KindWatch {
       { ...selection, times },
       {
         read: (item) => this.#read(item),
+        listed: (items) => {
+          for (const item of items) this.#take(item);
+        },
         replaced: (items) => this.#replaced(items),
         changed: (item) => this.#take(item),
         removed: (item) => this.#remove(item.key),
@@ -161,11 +164,8 @@ export class KindWatch {
   }
 
   #replaced(items: readonly Item[]): void {
-    const present = new Set<ObjectKey>();
-    for (const item of items) {
-      present.add(item.key);
-      this.#take(item);
-    }
+    // They were taken as they were listed.
+    const present = new Set(items.map(({ key }) => key));
     for (const key of this.#told.keys()) if (!present.has(key)) this.#remove(key);
     for (const [key, object] of this.#pending) if (object !== undefined && !present.has(key)) this.#remove(key);
     for (const key of this.#bad.keys()) if (!present.has(key)) this.#remove(key);
