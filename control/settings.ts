@@ -7,4 +7,6 @@ export interface MeshSettings {
   readonly clusterDomain: string;
   /** Policies in this namespace apply to the mesh. */
   readonly rootNamespace: string;
+  /** Workloads behind a waypoint accept connections from the waypoint alone. Absent: from everybody. */
+  readonly allowOnlyWaypoints?: boolean;
 }

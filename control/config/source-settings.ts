@@ -1,5 +1,5 @@
 /** Where the control plane reads the mesh from, and who it is there. */
-import { dnsName, name, oneOf, optionalName, optionalPath, row } from './setting.ts';
+import { boolean, dnsName, name, oneOf, optionalName, optionalPath, row } from './setting.ts';
 
 export const SOURCE_SETTINGS = {
   source: row({
@@ -85,5 +85,13 @@ export const SOURCE_SETTINGS = {
     parse: name,
     default: 'istio-system',
     documentation: 'Policies in this namespace apply to the whole mesh.',
+  }),
+  allowOnlyWaypoints: row({
+    flag: 'allow-only-waypoints',
+    env: 'PILOT_AUTO_ALLOW_WAYPOINT_POLICY',
+    parse: boolean,
+    default: 'false',
+    documentation:
+      'Workloads behind a waypoint accept connections from the waypoint alone: nobody goes past its L7 policies.',
   }),
 } as const;

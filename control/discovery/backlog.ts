@@ -32,7 +32,7 @@ export type Sweep =
   | { readonly kind: 'objects'; readonly tests: readonly ObjectTest[] };
 
 export class Backlog {
-  /** Keys of AuthorizationPolicies and PeerAuthentications. */
+  /** Keys of AuthorizationPolicies and PeerAuthentications, and of Gateways for the policies of waypoints. */
   readonly policies = new PendingSet<ObjectKey>();
   /** `<namespace>/<host>`. */
   readonly hosts = new PendingSet<string>();

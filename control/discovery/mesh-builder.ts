@@ -8,18 +8,19 @@
 import type { ObjectChange, ObjectStore } from '../model/object-store.ts';
 import type { ObjectKey } from '../objects/object.ts';
 import type { MeshSettings } from '../settings.ts';
-import { Backlog } from './backlog.ts';
+import { Backlog, EVERYWHERE } from './backlog.ts';
 import type { ObjectCondition } from './condition.ts';
 import { Conditions } from './conditions.ts';
 import { HostIndex } from './host-index.ts';
 import { MeshView } from './mesh-view.ts';
 import { ObjectReader } from './object-reader.ts';
-import { PolicyResources } from './policy-resources.ts';
+import { type PolicyChange, PolicyResources } from './policy-resources.ts';
 import { AUTHORIZATION_TYPE, type ResourceUpdate } from './resource.ts';
 import { SelectorIndex } from './selector-index.ts';
 import { ServiceResources } from './service-resources.ts';
 import { SliceIndex } from './slice-index.ts';
 import { COST_OF_LOOK, sweepObjects } from './sweep.ts';
+import { WaypointPolicies } from './waypoint-policies.ts';
 import { type Member, WorkloadResources } from './workload-resources.ts';
 
 /**
@@ -34,6 +35,7 @@ export class MeshBuilder {
   readonly #backlog = new Backlog();
   readonly #conditions = new Conditions();
   readonly #policies: PolicyResources;
+  readonly #waypoints: WaypointPolicies;
   readonly #services: ServiceResources;
   readonly #workloads: WorkloadResources;
   readonly #reader: ObjectReader;
@@ -52,7 +54,8 @@ export class MeshBuilder {
     this.#view = view;
     this.#policies = new PolicyResources(view, this.#conditions);
     this.#services = new ServiceResources(view, hosts, this.#conditions);
-    const indexes = { members, hosts, slices, policies: this.#policies };
+    this.#waypoints = new WaypointPolicies(view);
+    const indexes = { members, hosts, slices, policies: this.#policies, waypoints: this.#waypoints };
     this.#workloads = new WorkloadResources(view, indexes, this.#conditions);
     this.#reader = new ObjectReader(view, indexes, this.#backlog);
   }
@@ -123,11 +126,8 @@ export class MeshBuilder {
     const key = this.#backlog.policies.take();
     if (key === undefined) return undefined;
     const [kind, namespace = '', name = ''] = key.split('/');
-    const { updates: changed, affected } =
-      kind === 'PeerAuthentication'
-        ? this.#policies.refreshPeer(namespace, name)
-        : this.#policies.refreshAuthorization(namespace, name);
-    const scope = this.#reader.scopeOf(namespace);
+    const { updates: changed, affected } = this.#refreshPolicy(kind, namespace, name);
+    const scope = kind === 'Gateway' ? EVERYWHERE : this.#reader.scopeOf(namespace);
     if (affected.kind === 'all') this.#backlog.sweep(scope);
     else if (affected.kind === 'selected') {
       for (const selector of affected.selectors) this.#backlog.sweepSelected(scope, selector);
@@ -140,6 +140,17 @@ export class MeshBuilder {
       }
     }
     return COST_OF_POLICY;
+  }
+
+  #refreshPolicy(kind: string | undefined, namespace: string, name: string): PolicyChange {
+    switch (kind) {
+      case 'PeerAuthentication':
+        return this.#policies.refreshPeer(namespace, name);
+      case 'Gateway':
+        return this.#waypoints.refresh(namespace, name);
+      default:
+        return this.#policies.refreshAuthorization(namespace, name);
+    }
   }
 
   #buildServices(updates: ResourceUpdate[]): number | undefined {

@@ -39,6 +39,9 @@ export class ObjectReader implements SweepSink {
     const { namespace, name } = object.meta;
     switch (object.kind) {
       case 'Pod':
+        this.#backlog.workloads.add(key);
+        for (const gateway of this.#indexes.waypoints.refreshPod(namespace, name)) this.#waypointPolicyChanged(gateway);
+        break;
       case 'WorkloadEntry':
         this.#backlog.workloads.add(key);
         break;
@@ -92,6 +95,8 @@ export class ObjectReader implements SweepSink {
         if (member !== undefined) this.#backlog.sweepSelected(namespace, member.selector);
       }
     }
+    // Its endpoints name the policies of its waypoint.
+    if (this.#indexes.waypoints.enabled && after !== undefined) this.#backlog.sweepSelected(namespace, after.selector);
     for (const slice of slices.ofService(namespace, name)) this.#readSlice(namespace, slice);
     this.#backlog.hosts.add(serviceKey(namespace, name, this.#view.settings));
     this.#backlog.conditions.add(`Service/${namespace}/${name}`);
@@ -169,6 +174,8 @@ export class ObjectReader implements SweepSink {
     this.#retarget(namespace);
     if (!this.#refreshGateway(namespace, name)) return;
     this.#retarget();
+    this.#waypointPolicyChanged(`${namespace}/${name}`);
+    if (this.#indexes.waypoints.enabled) this.#backlog.sweep(EVERYWHERE);
     this.#backlog.sweepWhere(`Gateway ${namespace}/${name}`, ({ meta }) => {
       const own = meta.namespace === namespace;
       if (own && (meta.labels.get(GATEWAY_NAME_LABEL) === name || meta.owner?.name === name)) return true;
@@ -215,6 +222,10 @@ export class ObjectReader implements SweepSink {
       default:
         this.staleWorkloads(object);
     }
+  }
+
+  #waypointPolicyChanged(gateway: string): void {
+    if (this.#indexes.waypoints.enabled) this.#backlog.policies.add(`Gateway/${gateway}`);
   }
 
   /** Policies with targetRefs, of a namespace or all: what is said of them depends on their targets. */

@@ -17,7 +17,8 @@ import { buildServiceEntryWorkloads, entryEndpointService } from './service-entr
 import type { SliceIndex } from './slice-index.ts';
 import { podUid, workloadEntryUid } from './uid.ts';
 import { GATEWAY_NAME_LABEL } from './waypoint.ts';
-import { bindWaypoint, waypointAddress } from './waypoint-binding.ts';
+import { bindWaypoint, type WaypointBinding, waypointAddress } from './waypoint-binding.ts';
+import type { WaypointPolicies } from './waypoint-policies.ts';
 import { buildWorkload } from './workload.ts';
 import { buildWorkloadEntry, endpointLabels } from './workload-entry.ts';
 
@@ -31,6 +32,7 @@ export interface WorkloadIndexes {
   readonly hosts: HostIndex;
   readonly slices: SliceIndex;
   readonly policies: PolicyResources;
+  readonly waypoints: WaypointPolicies;
 }
 
 export class WorkloadResources {
@@ -65,9 +67,10 @@ export class WorkloadResources {
     const labels = endpointLabels(entry.meta, entry);
     const binding = bindWaypoint(entry.meta, 'workload', this.#view);
     this.#conditions.set(key, [binding.condition]);
+    const services = this.#selectedBy(namespace, labels);
     const around = {
-      services: this.#selectedBy(namespace, labels),
-      policies: this.#indexes.policies.policiesOf(namespace, labels),
+      services,
+      policies: this.#policiesOf(namespace, labels, binding, services),
       waypoint: waypointAddress(binding),
       networkGateway: (network: string) => this.#view.networkGateway(network),
     };
@@ -113,6 +116,7 @@ export class WorkloadResources {
     const { namespace, name, labels } = pod.meta;
     const gateway = labels.get(GATEWAY_NAME_LABEL);
     const services = this.#selectedBy(namespace, labels);
+    const binding = bindWaypoint(pod.meta, 'workload', this.#view);
     for (const slice of this.#indexes.slices.ofPod(namespace, name)) {
       const service = this.#view.store.find('Service', namespace, slice.service);
       if (service === undefined || !takesSlices(service)) continue;
@@ -121,11 +125,36 @@ export class WorkloadResources {
     const around = {
       node: this.#view.store.find('Node', '', pod.nodeName),
       services,
-      policies: this.#indexes.policies.policiesOf(namespace, labels),
-      waypoint: waypointAddress(bindWaypoint(pod.meta, 'workload', this.#view)),
+      policies: this.#policiesOf(namespace, labels, binding, services),
+      waypoint: waypointAddress(binding),
       applicationTunnel: gateway === undefined ? undefined : this.#view.findApplicationTunnel(namespace, gateway),
     };
     return buildWorkload(pod, around, this.#view.settings);
+  }
+
+  /** Policies that select the workload, its mTLS policy, then those of the waypoints in front of it and its services. */
+  #policiesOf(
+    namespace: string,
+    labels: ReadonlyMap<string, string>,
+    binding: WaypointBinding,
+    services: readonly EndpointService[],
+  ): string[] {
+    const { policies, waypoints } = this.#indexes;
+    const names = policies.policiesOf(namespace, labels);
+    if (!waypoints.enabled) return names;
+    const bindings = services.map(({ key }) => this.#bindingOf(key));
+    return [...names, ...waypoints.namesFor([binding, ...bindings])];
+  }
+
+  /** Of the service `<namespace>/<host>`. */
+  #bindingOf(key: string): WaypointBinding {
+    const slash = key.indexOf('/');
+    const owner = this.#indexes.hosts.owner(key.slice(0, slash), key.slice(slash + 1));
+    if (owner === undefined) return { waypoint: undefined, canary: undefined, condition: undefined };
+    if (owner.kind === 'service') return bindWaypoint(owner.service.meta, 'service', this.#view);
+    const { meta } = owner.entry;
+    const isPrivate = this.#indexes.hosts.visibility(owner.entry) === 'namespace';
+    return bindWaypoint(meta, 'service', this.#view, isPrivate ? meta.namespace : '');
   }
 
   /** Services and ServiceEntries that find a workload by its labels. */

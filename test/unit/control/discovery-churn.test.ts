@@ -267,32 +267,34 @@ const step = fc.record({
   mode: fc.constantFrom<'whole' | 'abandoned' | 'behind'>('whole', 'whole', 'abandoned', 'behind'),
 });
 
-test('after any churn the served state and the conditions equal those of a build from scratch', () => {
-  fc.assert(
-    fc.property(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => {
-      const mesh = new TestMesh({}, 1);
-      const present = new Map<string, MeshObject>();
-      let waiting: ObjectChange[] = [];
-      for (const { upserted, removed, mode } of steps) {
-        const keys = [...present.keys()];
-        const gone = [...new Set(removed.flatMap((at) => keys[at % Math.max(1, keys.length)] ?? []))];
-        for (const key of gone) present.delete(key);
-        for (const one of upserted) present.set(objectKey(one), one);
-        waiting.push(...mesh.objects.apply({ upserted, removed: gone }));
-        if (mode === 'behind') continue;
-        const run = mesh.builder.updateInSlices(waiting);
-        waiting = [];
-        // An abandoned run has at least taken the changes over.
-        if (mode === 'abandoned') mesh.publish(run.next().value ?? []);
-        else for (const slice of run) mesh.publish(slice);
-      }
-      mesh.publish([...mesh.builder.updateInSlices(waiting)].flat());
-      const scratch = new TestMesh();
-      scratch.apply([...present.values()]);
-      assert.deepEqual(mesh.content(), scratch.content());
-      const said = (of: TestMesh): unknown[] => [...of.builder.conditions()].sort(([a], [b]) => (a < b ? -1 : 1));
-      assert.deepEqual(said(mesh), said(scratch));
-    }),
-    { numRuns: 250, seed: 20_261_121 },
-  );
-});
+for (const allowOnlyWaypoints of [false, true]) {
+  test(`after any churn the served state and the conditions equal those of a build from scratch, waypoint policies ${allowOnlyWaypoints ? 'on' : 'off'}`, () => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 25 }), (steps) => {
+        const mesh = new TestMesh({ allowOnlyWaypoints }, 1);
+        const present = new Map<string, MeshObject>();
+        let waiting: ObjectChange[] = [];
+        for (const { upserted, removed, mode } of steps) {
+          const keys = [...present.keys()];
+          const gone = [...new Set(removed.flatMap((at) => keys[at % Math.max(1, keys.length)] ?? []))];
+          for (const key of gone) present.delete(key);
+          for (const one of upserted) present.set(objectKey(one), one);
+          waiting.push(...mesh.objects.apply({ upserted, removed: gone }));
+          if (mode === 'behind') continue;
+          const run = mesh.builder.updateInSlices(waiting);
+          waiting = [];
+          // An abandoned run has at least taken the changes over.
+          if (mode === 'abandoned') mesh.publish(run.next().value ?? []);
+          else for (const slice of run) mesh.publish(slice);
+        }
+        mesh.publish([...mesh.builder.updateInSlices(waiting)].flat());
+        const scratch = new TestMesh({ allowOnlyWaypoints });
+        scratch.apply([...present.values()]);
+        assert.deepEqual(mesh.content(), scratch.content());
+        const said = (of: TestMesh): unknown[] => [...of.builder.conditions()].sort(([a], [b]) => (a < b ? -1 : 1));
+        assert.deepEqual(said(mesh), said(scratch));
+      }),
+      { numRuns: 250, seed: 20_261_121 },
+    );
+  });
+}

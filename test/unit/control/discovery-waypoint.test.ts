@@ -1,6 +1,8 @@
 /** Waypoint binding: which Gateway is a waypoint, what may use it, what it takes, and what authors are told. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fromBinary } from '@bufbuild/protobuf';
+import { Action, AuthorizationSchema } from '../../../api/gen/istio/security/authorization_pb.js';
 import { ApplicationTunnel_Protocol } from '../../../api/gen/istio/workload/workload_pb.js';
 import { canaryWeight } from '../../../control/discovery/waypoint-binding.ts';
 import { gatewayText, TestMesh, yamlOf } from '../../support/mesh.ts';
@@ -406,4 +408,38 @@ test('what is behind a waypoint is found by the address of the waypoint (Service
   mesh.add(gateway({ traffic: 'all' }), service(USE), pod(USE));
   assert.deepEqual(mesh.find(WEB)?.waypoints, ['n1/10.96.1.1']);
   assert.deepEqual(mesh.find('Kubernetes//Pod/shop/p')?.waypoints, ['n1/10.96.1.1']);
+});
+
+test('with the setting, what is behind a waypoint names a policy that allows the waypoint alone (DefaultAllowWaypointPolicy)', () => {
+  const POLICY = 'shop/istio_allow_waypoint_shop_wp';
+  const own = (name: string, account: string): string =>
+    yamlOf(
+      'v1',
+      'Pod',
+      { name, namespace: 'shop', labels: { 'gateway.networking.k8s.io/gateway-name': 'wp' } },
+      { spec: { serviceAccountName: account }, status: { podIP: '10.0.0.2' } },
+    );
+  const mesh = new TestMesh({ allowOnlyWaypoints: true });
+  const named = (): string[] => mesh.pod('shop/p').authorizationPolicies;
+  mesh.add(gateway(), service(USE), pod());
+  assert.deepEqual(named(), [], 'a waypoint without pods is nobody yet');
+  mesh.add(own('wp-1', 'wp'), own('wp-2', 'wp-canary'));
+  assert.deepEqual(named(), [POLICY]);
+  const resource = mesh.find(POLICY);
+  const authorization = resource && fromBinary(AuthorizationSchema, resource.bytes);
+  assert.equal(authorization?.action, Action.ALLOW);
+  assert.deepEqual(
+    authorization?.groups[0]?.rules[0]?.matches[0]?.principals.map((principal) => principal.matchType.value),
+    ['cluster.local/ns/shop/sa/wp', 'cluster.local/ns/shop/sa/wp-canary'],
+  );
+  assert.deepEqual(mesh.pod('shop/wp-1').authorizationPolicies, [], 'the waypoint itself stays open');
+  mesh.add(service());
+  assert.deepEqual(named(), []);
+  mesh.add(service(USE));
+  mesh.remove('Pod/shop/wp-1', 'Pod/shop/wp-2');
+  assert.deepEqual(named(), []);
+  assert.equal(mesh.find(POLICY), undefined);
+  const off = new TestMesh();
+  off.add(gateway(), service(USE), pod(), own('wp-1', 'wp'));
+  assert.deepEqual(off.pod('shop/p').authorizationPolicies, []);
 });
