@@ -70,7 +70,7 @@ async function run(verb: Verb, options: InstallOptions): Promise<void> {
     await check(client, options, say);
     const installed = await findInstalledManifest(options);
     if (verb === 'upgrade' && installed === undefined) {
-      throw new AmbitError('USAGE', `nothing is installed in namespace ${options.namespace}: ambit install`);
+      throw new AmbitError('CONFIGURATION', `nothing is installed in namespace ${options.namespace}: ambit install`);
     }
     const after = parseManifest(manifest);
     const changes = compareManifests(parseManifest(installed ?? ''), after);
@@ -99,7 +99,7 @@ async function check(client: KubeClient, options: InstallOptions, say: Say): Pro
   if (wrong.length > 0) say(renderReport(wrong, process.stdout.isTTY === true));
   else say(`pre-checks: ${results.length} ok`);
   if (options.skipChecks !== true && wrong.some(({ level }) => level === 'failed')) {
-    throw new AmbitError('USAGE', 'a pre-check failed, nothing was changed (--skip-checks goes on regardless)');
+    throw new AmbitError('CONFIGURATION', 'a pre-check failed, nothing was changed (--skip-checks goes on regardless)');
   }
 }
 
@@ -123,25 +123,25 @@ async function agreed(options: InstallOptions): Promise<boolean> {
 
 async function waitUntilRunning(client: KubeClient, namespace: string, timeoutMs: number, say: Say): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs;
-  let shown = '';
+  const told = new Set<string>();
   let changedMs = performance.now();
+  const tell = (line: string): void => {
+    if (told.has(line)) return;
+    told.add(line);
+    changedMs = performance.now();
+    say(line);
+  };
   for (;;) {
     const parts = await inspectRollout(client, namespace);
-    if (parts.length > 0 && parts.every(({ done }) => done)) {
-      say(`  ${parts.map(({ text }) => text).join(', ')}`);
-      return;
-    }
-    const silent = performance.now() - changedMs > SILENCE_MS;
-    const reasons = silent ? await findObstacles(client, namespace) : [];
-    const text = [parts.map((part) => part.text).join(', ') || 'not there yet', ...reasons].join('\n    ');
-    if (text !== shown && (silent || shown === '' || !text.includes('\n'))) {
-      say(`  ${text}`);
-      shown = text;
+    tell(`  ${parts.map(({ text }) => text).join(', ') || 'not there yet'}`);
+    if (parts.length > 0 && parts.every(({ done }) => done)) return;
+    if (performance.now() - changedMs > SILENCE_MS) {
+      for (const reason of await findObstacles(client, namespace)) tell(`    ${reason}`);
       changedMs = performance.now();
     }
     if (performance.now() > deadlineMs) {
       const why = (await findObstacles(client, namespace)).join('; ');
-      throw new AmbitError('USAGE', `not everything runs after ${formatDuration(timeoutMs)}: ${why || text}`);
+      throw new AmbitError('NOT_RUNNING', `not everything runs after ${formatDuration(timeoutMs)}: ${why}`);
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
   }

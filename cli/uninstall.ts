@@ -81,12 +81,12 @@ async function askAboutPods(client: KubeClient, options: UninstallOptions, say: 
   );
   if (options.yes === true) return;
   if (process.stdin.isTTY !== true) {
-    throw new AmbitError('USAGE', 'pods are in the mesh: say --yes, or take the labels away first');
+    throw new AmbitError('CONFIGURATION', 'pods are in the mesh: say --yes, or take the labels away first');
   }
   const prompt = createInterface({ input: process.stdin, output: process.stdout });
   try {
     const answer = await prompt.question('go on? [y/N] ');
-    if (!/^y(es)?$/i.test(answer.trim())) throw new AmbitError('USAGE', 'nothing was changed');
+    if (!/^y(es)?$/i.test(answer.trim())) throw new AmbitError('CONFIGURATION', 'nothing was changed');
   } finally {
     prompt.close();
   }

@@ -61,6 +61,8 @@ export const ERROR_TABLE = {
     'A data plane thread cannot run; the message and the log line before say why.',
   ),
   MISSING_TOOL: row('environment', false, '-', 'fatal', 'Install the tool the message names.'),
+  // The cluster.
+  NOT_RUNNING: row('environment', true, '-', 'error', 'Look at the objects that the message names: ambit check.'),
   // Input from operators.
   CONFIGURATION: row('configuration', false, '-', 'error', 'Correct the setting the message names.'),
   INVALID_OBJECT: row(

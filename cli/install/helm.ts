@@ -98,7 +98,7 @@ function failureOf(thrown: unknown, verb: string): AmbitError {
     typeof stderr === 'string'
       ? stderr.split('\n').filter((line) => line !== '' && !/found symbolic link/.test(line))
       : [];
-  return new AmbitError('USAGE', `helm ${verb}: ${lines.join('\n') || 'failed'}`, { cause: thrown });
+  return new AmbitError('CONFIGURATION', `helm ${verb}: ${lines.join('\n') || 'failed'}`, { cause: thrown });
 }
 
 /** What `execFile` adds to its errors. */
