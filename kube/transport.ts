@@ -203,7 +203,7 @@ export class Transport {
       known.state.key === state.key;
     if (same) return { ...known, state };
     this.#connections = this.#openConnections(state);
-    known?.calls.destroy();
+    if (known !== undefined) retire(known.calls);
     return this.#connections;
   }
 
@@ -231,6 +231,12 @@ export class Transport {
     this.#connections?.watches.destroy();
     this.#connections = undefined;
   }
+}
+
+/** Closes what is idle now and everything else when its call is over. */
+function retire(agent: Agent): void {
+  agent.maxFreeSockets = 0;
+  for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
 }
 
 type Outcome =

@@ -3,7 +3,7 @@
  * objects; an object that cannot be decoded keeps its last good version and becomes a problem.
  */
 import { type FieldProblem, isRecord } from '../../core/decoder.ts';
-import { isNotFound, type KubernetesApiError } from '../../kube/api-error.ts';
+import { isNotFound, isUnreachable, type KubernetesApiError } from '../../kube/api-error.ts';
 import type { KubeClient, Selection } from '../../kube/client.ts';
 import { Reflector, type ReflectorTimes } from '../../kube/reflector.ts';
 import { type Resource, resourceName } from '../../kube/resource.ts';
@@ -52,7 +52,7 @@ export class KindWatch {
   readonly #bad = new Map<ObjectKey, Extract<Item, { kind: 'bad' }>>();
   readonly #stop = new AbortController();
   #state: 'listing' | 'current' | 'absent' = 'listing';
-  #degraded: string | undefined;
+  #degraded: { readonly reason: string; readonly unreachable: boolean } | undefined;
   /** The server says that there is no such resource. */
   #missing = false;
   #confirming = false;
@@ -104,7 +104,7 @@ export class KindWatch {
   /** Undefined once it is synced. */
   waitsFor(): string | undefined {
     if (this.isSynced) return undefined;
-    return `${this.#name}: ${this.#degraded ?? 'being listed'}`;
+    return `${this.#name}: ${this.#degraded?.reason ?? 'being listed'}`;
   }
 
   /** Moves at most `room` changes into the lists; returns how many. */
@@ -141,7 +141,11 @@ export class KindWatch {
       const reason = `is not installed at the API server: there are no objects of the kind ${this.#options.row.kind}`;
       result.push({ ...ofKind, severity: 'info', reason });
     } else if (this.#degraded !== undefined) {
-      result.push({ ...ofKind, severity: 'error', reason: this.#degraded });
+      const { reason, unreachable } = this.#degraded;
+      // Of the server, not of this kind: every kind says the same.
+      const where = unreachable ? this.#options.client.server : this.#name;
+      const words = unreachable ? reason.slice(reason.indexOf(': ') + 2) : reason;
+      result.push({ ...ofKind, where, severity: 'error', reason: words });
     }
     for (const { key, problem, why } of this.#bad.values()) {
       const kept = this.#told.has(key) || this.#pending.get(key) !== undefined;
@@ -193,7 +197,8 @@ export class KindWatch {
   }
 
   #setDegraded(reason: string | undefined, error: KubernetesApiError | undefined): void {
-    this.#degraded = reason;
+    const unreachable = error !== undefined && isUnreachable(error);
+    this.#degraded = reason === undefined ? undefined : { reason, unreachable };
     this.#missing = error !== undefined && isNotFound(error);
     this.#problemsChanged = true;
     this.#options.changed();

@@ -110,7 +110,7 @@ export class KubernetesSource implements Source {
 
   #tellProblems(sink: SourceSink): void {
     if (!this.#kinds.some((kind) => kind.takeProblemChange())) return;
-    const all = this.#kinds.flatMap((kind) => kind.problems());
+    const all = withoutRepetitions(this.#kinds.flatMap((kind) => kind.problems()));
     const inForce = all.filter(({ standIn }) => standIn !== undefined);
     const others = all.filter(({ standIn }) => standIn === undefined);
     const { maxProblems } = KUBERNETES_SOURCE_LIMITS;
@@ -159,4 +159,16 @@ function select(resource: Resource, selection: Selection): { resource: Resource;
 /** Maps as JSON. */
 function plain(_key: string, value: unknown): unknown {
   return value instanceof Map ? [...value] : value;
+}
+
+/** What several kinds say alike is said once: that the server cannot be reached. */
+function withoutRepetitions(problems: readonly SourceProblem[]): SourceProblem[] {
+  const said = new Set<string>();
+  return problems.filter(({ where, reason, object }) => {
+    if (object !== undefined) return true;
+    const text = `${where} ${reason}`;
+    const isNew = !said.has(text);
+    said.add(text);
+    return isNew;
+  });
 }

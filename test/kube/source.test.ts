@@ -89,7 +89,11 @@ describe('a server that goes away', () => {
     const sink = await startSource(context, world.source);
     await api.stopServer();
     await eventually('the outage is told', () =>
-      assert.ok(sink.current.some(({ where, severity }) => where === 'namespaces' && severity === 'error')),
+      assert.deepEqual(
+        sink.current.filter(({ severity }) => severity === 'error').map(({ where, reason }) => `${where}: ${reason}`),
+        [`${api.url}: connect ECONNREFUSED 127.0.0.1:${api.port}`],
+        'once, not for every kind',
+      ),
     );
     assert.equal(sink.view(), 'a=1 b=1');
     await api.startServer();
