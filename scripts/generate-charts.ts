@@ -87,12 +87,7 @@ const CHOICES: ReadonlyMap<string, readonly string[]> = new Map([
   ['logLevel', ['trace', 'debug', 'info', 'warn', 'error', 'fatal']],
 ]);
 /** Texts that people write as numbers or without quotes. */
-const SCALARS: ReadonlySet<string> = new Set([
-  'global.tag',
-  'rollingMaxSurge',
-  'rollingMaxUnavailable',
-  'taint.enabled',
-]);
+const SCALARS: ReadonlySet<string> = new Set(['global.tag', 'rollingMaxSurge', 'rollingMaxUnavailable']);
 
 if (import.meta.main) {
   for (const [path, text] of generateChartFiles()) {

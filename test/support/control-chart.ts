@@ -55,6 +55,7 @@ const COLLECTIONS: Readonly<Record<string, string>> = {
   ClusterRoleBinding: 'clusterrolebindings',
   Role: 'roles',
   RoleBinding: 'rolebindings',
+  CustomResourceDefinition: 'customresourcedefinitions',
   ValidatingWebhookConfiguration: 'validatingwebhookconfigurations',
 };
 
@@ -67,9 +68,15 @@ function collectionOf(object: unknown): string {
   return namespace === '' ? `${root}/${plural}` : `${root}/namespaces/${namespace}/${plural}`;
 }
 
-/** Creates objects, in the order of the chart. */
-export async function createObjects(api: KubeApi, objects: readonly unknown[]): Promise<void> {
-  for (const object of objects) await api.call('POST', collectionOf(object), object);
+/** Creates objects, in the order of the chart. `Strict`: fields that the server does not know are errors. */
+export async function createObjects(
+  api: KubeApi,
+  objects: readonly unknown[],
+  validation: 'Strict' | 'Warn' = 'Warn',
+): Promise<void> {
+  for (const object of objects) {
+    await api.call('POST', `${collectionOf(object)}?fieldValidation=${validation}`, object);
+  }
 }
 
 /**
