@@ -175,3 +175,7 @@ test('the command reads standard input, prints JSON and ends with 0, 1 or 2', as
   assert.equal(gone.code, 2);
   assert.match(gone.stderr, /does not exist {2}\[CONFIGURATION\]/);
 });
+
+test('the mesh of the sandbox has no findings', () => {
+  assert.deepEqual(analyzeFiles([join(ROOT, 'sandbox/mesh')], OPTIONS).findings, []);
+});
