@@ -4,6 +4,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { logger } from '../core/log.ts';
+import { isSound } from './discovery/condition.ts';
 import type { MeshBuilder } from './discovery/mesh-builder.ts';
 import type { ControlMetrics } from './metrics.ts';
 import type { ObjectChange, ObjectStore } from './model/object-store.ts';
@@ -23,8 +24,6 @@ const DEBOUNCE_MS = 20;
 const DEBOUNCE_MAX_MS = 200;
 /** Work of one turn of the event loop, after which calls and streams have theirs. */
 const TURN_MS = 10;
-/** Reasons of conditions that say that all is as the author wrote it. */
-const SOUND: ReadonlySet<string> = new Set(['Accepted', 'WaypointAccepted', 'VisibilityApplied']);
 
 export interface PipelineParts {
   readonly source: Source;
@@ -172,9 +171,7 @@ export class MeshPipeline implements Part, SourceSink {
   #logConditions(changed: ReadonlySet<ObjectKey>): void {
     const conditions = this.#parts.builder.conditions();
     for (const object of changed) {
-      const unsound = (conditions.get(object) ?? []).filter(
-        ({ status, reason }) => status === 'False' || !SOUND.has(reason),
-      );
+      const unsound = (conditions.get(object) ?? []).filter((condition) => !isSound(condition));
       const [first] = unsound;
       const text = unsound.map(({ type, reason, message }) => `${type}/${reason}: ${message}`).join('; ');
       if (first !== undefined && this.#loggedConditions.get(object) !== text) {

@@ -12,3 +12,17 @@ export interface ObjectCondition {
   /** A sentence for the author of the object: what is, and what to do when it is not what they wanted. */
   readonly message: string;
 }
+
+/** True when the object is in force as its author wrote it. */
+export function isSound({ type, status, reason }: ObjectCondition): boolean {
+  switch (type) {
+    case 'istio.io/VisibilityApplied':
+      return true;
+    case 'istio.io/WaypointMissing':
+      return status === 'False';
+    case 'istio.io/WaypointBound':
+      return status === 'True' && reason === 'WaypointAccepted';
+    default:
+      return status === 'True' && reason === 'Accepted';
+  }
+}
