@@ -4,6 +4,7 @@ import { MAX_DER_BYTES } from './ca/der.ts';
 import { CA_LIMIT_ROWS } from './ca/limit-rows.ts';
 import { LISTENER_LIMITS } from './listener.ts';
 import { MAX_FILE_BYTES } from './sources/folder-scan.ts';
+import { SOURCE_LIMIT_ROWS } from './sources/limit-rows.ts';
 import { STATUS_LIMITS } from './status-server.ts';
 import { MAX_JUDGED_WORKLOADS } from './webhook/judge.ts';
 import { WEBHOOK_LIMITS } from './webhook/server.ts';
@@ -141,4 +142,5 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     atTheLimit: 'nothing is concluded from what was not found; ambit analyze looks at all',
   },
   ...CA_LIMIT_ROWS,
+  ...SOURCE_LIMIT_ROWS,
 ];

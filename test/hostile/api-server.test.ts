@@ -123,6 +123,28 @@ describe('a call', () => {
     client.close();
   });
 
+  test('under way is finished when roots or certificates change, and new calls use the new ones', async () => {
+    const held = Promise.withResolvers<void>();
+    await using server = await ScriptedApiServer.open((_request, response, url) => {
+      if (url.pathname === '/held') void held.promise.then(() => sendJson(response, 200, { held: true }));
+      else sendJson(response, 200, {});
+    });
+    let ca = server.authority.pem;
+    const credential = { ...fixedCredential(server.url, {}), current: async () => ({ ...NO_STATE, ca }) };
+    const client = new KubeClient(credential, 'ambit-test');
+    const first = client.request({ method: 'POST', path: '/held' });
+    await eventually('it is held', () => assert.equal(server.requests.length, 1));
+    ca = createAuthority('another root').pem;
+    assert.match((await failure(client.request({ method: 'GET', path: '/' }))).message, /certificate/);
+    ca = `${ca}${server.authority.pem}`;
+    assert.deepEqual(await client.request({ method: 'GET', path: '/' }), {});
+    held.resolve();
+    assert.deepEqual(await first, { held: true });
+    await eventually('its connection is closed', () => assert.equal(server.connections, 1));
+    client.close();
+    await eventually('all are closed', () => assert.equal(server.connections, 0));
+  });
+
   test('that reads is repeated when a kept connection turns out closed; one that writes is not', async () => {
     let drop = false;
     await using server = await ScriptedApiServer.open((request, response) => {
@@ -290,6 +312,8 @@ describe('a reflector', () => {
     assert.ok(second - first >= 99 && second - first < 2000, `${second - first} ms`);
   });
 });
+
+const NO_STATE = { ca: undefined, cert: undefined, key: undefined, authorization: undefined };
 
 function error(code: number, reason: string): string {
   return `${JSON.stringify({ type: 'ERROR', object: { kind: 'Status', code, reason, message: reason } })}\n`;
