@@ -30,6 +30,8 @@ export interface DiscoveryLimits {
   readonly untakenMs: number;
   /** Removals that are remembered for clients that are behind. */
   readonly maxRemovals: number;
+  /** How long removals of policies wait for the workloads that named them. */
+  readonly holdRemovalsMs: number;
   /** How long one turn of sending may take. */
   readonly turnMs: number;
   readonly request: RequestLimits;
@@ -51,6 +53,7 @@ export const DISCOVERY_LIMITS: DiscoveryLimits = {
   maxUntakenBytes: 128 * 1024 * 1024,
   untakenMs: 5000,
   maxRemovals: 50_000,
+  holdRemovalsMs: 10_000,
   turnMs: 5,
   request: REQUEST_LIMITS,
   reader: READER_LIMITS,

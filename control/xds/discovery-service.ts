@@ -182,9 +182,14 @@ export class DiscoveryService {
     this.#sweeper = undefined;
   }
 
+  /** Counts who has everything, and has the others work on. */
   #report(): void {
     let synced = 0;
-    for (const stream of this.#streams) if (stream.isSynced) synced++;
+    for (const stream of this.#streams) {
+      if (stream.isSynced) synced++;
+      // Whatever waits for a time and not for an event is looked at again.
+      else this.#turns.wake(stream);
+    }
     this.#metrics.clients.set({ state: 'synced' }, synced);
     this.#metrics.clients.set({ state: 'behind' }, this.#streams.size - synced);
     this.#metrics.queues.set({ queue: 'turn' }, this.#turns.waiting);

@@ -90,6 +90,8 @@ export class DiscoveryStream {
   #untaken = 0;
   #untakenSinceMs = 0;
   #bytesSent = 0;
+  /** Since when removals of policies have been held back. */
+  #holdingSinceMs: number | undefined;
   #ended = false;
   #warned = false;
 
@@ -238,7 +240,7 @@ export class DiscoveryStream {
       const subscription = this.#subscriptions.get(type);
       if (subscription === undefined || subscription.isWaiting || !subscription.hasNews) continue;
       if (this.#mustWait(type, subscription)) continue;
-      const step = subscription.step(this.#holdsRemovals(type));
+      const step = subscription.step(this.#holdsRemovals(type, subscription));
       if (step.kind === 'more') return true;
       if (step.kind === 'response') {
         this.#send(type, step.response);
@@ -258,11 +260,22 @@ export class DiscoveryStream {
     return this.#context.isFull() && subscription.behind().resources > SMALL_BACKLOG;
   }
 
-  #holdsRemovals(type: ServedType): boolean {
+  /** Removals of policies wait for the workloads that named them, though not for ever: others may change all the time. */
+  #holdsRemovals(type: ServedType, policies: Subscription): boolean {
     if (type.stored !== AUTHORIZATION_TYPE) return false;
-    if (this.#context.isPartial()) return true;
-    for (const [other, workloads] of this.#subscriptions) {
-      if (other.stored !== AUTHORIZATION_TYPE && workloads.hasNews) return true;
+    if (!this.#context.isPartial() && !this.#workloadsHaveNews()) {
+      this.#holdingSinceMs = undefined;
+      return false;
+    }
+    // `hasNews` is what brought us here: when nothing was held until now, the clock starts.
+    if (!policies.holdsRemovals) this.#holdingSinceMs = undefined;
+    this.#holdingSinceMs ??= performance.now();
+    return performance.now() - this.#holdingSinceMs < this.#context.limits.holdRemovalsMs;
+  }
+
+  #workloadsHaveNews(): boolean {
+    for (const [type, workloads] of this.#subscriptions) {
+      if (type.stored !== AUTHORIZATION_TYPE && workloads.hasNews) return true;
     }
     return false;
   }

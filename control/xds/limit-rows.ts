@@ -86,6 +86,12 @@ export const DISCOVERY_LIMIT_ROWS: readonly ControlLimitRow[] = [
     atTheLimit: 'the clients furthest behind are disconnected; they resume with their versions',
   },
   {
+    name: 'holdRemovalsMs',
+    value: `${limits.holdRemovalsMs / 1000}s`,
+    meaning: 'how long the removal of a policy waits until the workloads that named it have been sent',
+    atTheLimit: 'it is sent; a workload that still names it refuses until its own change arrives',
+  },
+  {
     name: 'turnMs',
     value: `${limits.turnMs} ms`,
     meaning: 'work on discovery streams in one turn of the event loop',

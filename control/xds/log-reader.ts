@@ -46,6 +46,10 @@ export class LogReader implements Reader {
     );
   }
 
+  get holdsRemovals(): boolean {
+    return this.#removals.size > 0;
+  }
+
   resume(request: DiscoveryRequest): void {
     this.#held = request.held();
     this.#skip = new Uint8Array((this.#context.store.slots + 7) >> 3);

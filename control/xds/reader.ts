@@ -38,6 +38,8 @@ export interface Reader {
   readonly hasNews: boolean;
   /** True while a request is still being worked in; the next one waits for that. */
   readonly isBusy: boolean;
+  /** True while removals wait that an earlier step was told to hold. */
+  readonly holdsRemovals: boolean;
   /** One bounded piece of work. `holdRemovals`: removals wait for a later step. */
   step(holdRemovals: boolean): Step;
   /** Takes over what the client says it holds, in later steps. Call it at most once, before the first step. */

@@ -95,6 +95,11 @@ export class Subscription {
     return !this.#greeted || this.#reader.hasNews;
   }
 
+  /** True while removals wait that were held back. */
+  get holdsRemovals(): boolean {
+    return this.#reader.holdsRemovals;
+  }
+
   behind(): { readonly resources: number; readonly sinceMs: number } {
     return this.#reader.behind();
   }

@@ -64,6 +64,10 @@ export class TrackedReader implements Reader {
     );
   }
 
+  get holdsRemovals(): boolean {
+    return this.#backlog.size > 0;
+  }
+
   resume(request: DiscoveryRequest): void {
     this.#held = request.held();
   }

@@ -4,12 +4,12 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { podObject } from '../../bench/control/mesh-objects.ts';
 import { MeshBuilder } from '../../control/discovery/mesh-builder.ts';
-import { ADDRESS_TYPE } from '../../control/discovery/resource.ts';
+import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from '../../control/discovery/resource.ts';
 import { MeshPipeline } from '../../control/mesh-pipeline.ts';
 import { ObjectStore } from '../../control/model/object-store.ts';
-import type { MeshObject } from '../../control/objects/object.ts';
+import { type MeshObject, objectKey } from '../../control/objects/object.ts';
 import type { Source, SourceSink } from '../../control/sources/source.ts';
-import { SETTINGS } from '../support/control.ts';
+import { objectOf, SETTINGS } from '../support/control.ts';
 import { openRawSession, RawXdsStream } from '../support/raw-xds-client.ts';
 import { agentToken, XdsServer } from '../support/xds-server.ts';
 
@@ -25,6 +25,10 @@ class MemorySource implements Source {
 
   put(...objects: MeshObject[]): void {
     this.#sink?.changed({ upserted: objects, removed: [] });
+  }
+
+  remove(object: MeshObject): void {
+    this.#sink?.changed({ upserted: [], removed: [objectKey(object)] });
   }
 
   waitsFor(): readonly string[] {
@@ -119,4 +123,36 @@ test('churn of one namespace does not delay another', async (context) => {
   const waits = [...departures].map(([change, time]) => (arrivals.get(change) ?? Number.POSITIVE_INFINITY) - time);
   assert.ok(Math.max(...waits) < 1500, waits.map((wait) => wait.toFixed(0)).join(' '));
   assert.ok(round > 20);
+});
+
+test('a policy that is removed while others churn is withdrawn all the same', async (context) => {
+  const { source, stream } = await start(context);
+  const policy = objectOf(
+    'AuthorizationPolicy',
+    `apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: ns-1}
+spec: {action: ALLOW, rules: [{from: [{source: {namespaces: [ns-0]}}]}]}
+`,
+  );
+  source.put(policy);
+  stream.send({ type: AUTHORIZATION_TYPE });
+  for (let there = false; !there; ) {
+    there = (await stream.nextAcknowledged()).resources.some(({ name }) => name === 'ns-1/p');
+  }
+  let [round, withdrawn] = [0, false];
+  const churn = (async () => {
+    while (!withdrawn && round < 2000) {
+      round++;
+      source.put(...Array.from({ length: 200 }, (_, index) => pod(0, `busy-${index}`, round * 200 + index)));
+      await delay(1);
+    }
+  })();
+  await delay(100);
+  const startedMs = performance.now();
+  source.remove(policy);
+  while (!withdrawn) withdrawn = (await stream.nextAcknowledged(20_000)).removed.includes('ns-1/p');
+  const tookMs = performance.now() - startedMs;
+  await churn;
+  assert.ok(tookMs < 2000, `withdrawn after ${tookMs.toFixed(0)} ms`);
 });

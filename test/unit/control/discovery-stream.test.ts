@@ -250,6 +250,27 @@ test('while a change is published in parts, the removal of a policy waits for it
   service.close();
 });
 
+test('the removal of a policy does not wait for ever for workloads that change all the time', async () => {
+  const { service, connect } = open({ holdRemovalsMs: 30 });
+  publish(service, 'ns/p', '1', AUTHORIZATION_TYPE);
+  const call = connect('n1');
+  call.ask({ typeUrl: AUTHORIZATION_TYPE });
+  call.ask({ typeUrl: ADDRESS_TYPE });
+  await settled(service);
+  // The answer about workloads stays out, and they change all the time.
+  call.ask({ typeUrl: AUTHORIZATION_TYPE, responseNonce: call.written[0]?.nonce ?? '' });
+  publish(service, 'ns/p', undefined, AUTHORIZATION_TYPE);
+  const startedMs = performance.now();
+  let round = 0;
+  while (!call.written.at(-1)?.removedResources.includes('ns/p')) {
+    publish(service, 'w', String(++round));
+    await settled(service);
+    assert.ok(performance.now() - startedMs < 5000);
+  }
+  assert.ok(performance.now() - startedMs >= 30 - 1);
+  service.close();
+});
+
 test('of a client that does not read, one response is held, and its connection is closed with the stream', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout'] });
   const closed: string[] = [];
