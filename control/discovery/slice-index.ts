@@ -47,9 +47,11 @@ export class SliceIndex {
     return [...(this.#byService.get(`${namespace}/${service}`) ?? [])];
   }
 
-  /** Slices that point at a pod. */
+  /** Slices that point at a pod, by name: where two state different ports for a Service, the first one counts. */
   *ofPod(namespace: string, pod: string): Iterable<EndpointSlice> {
-    for (const name of this.#byPod.get(`${namespace}/${pod}`) ?? []) {
+    const names = this.#byPod.get(`${namespace}/${pod}`);
+    if (names === undefined) return;
+    for (const name of [...names].sort()) {
       const slice = this.#view.store.find('EndpointSlice', namespace, name);
       if (slice !== undefined) yield slice;
     }

@@ -1,6 +1,7 @@
 /** Work in slices: bounded, in an order that leaves nobody without his policy, and fair to small changes. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { isSound } from '../../../control/discovery/condition.ts';
 import { PendingSet } from '../../../control/discovery/pending-set.ts';
 import type { ResourceUpdate } from '../../../control/discovery/resource.ts';
 import type { ObjectChange } from '../../../control/model/object-store.ts';
@@ -161,6 +162,22 @@ test('what a policy is attached to is looked up again when it changes', () => {
   mesh.remove('Gateway/shop/wp');
   assert.equal(said(), 'False AncestorNotBound');
 });
+
+const SOUND: [type: string, condition: 'True' | 'False', reason: string, expected: boolean][] = [
+  ['istio.io/WaypointBound', 'True', 'WaypointAccepted', true],
+  ['istio.io/WaypointBound', 'True', 'CanaryInvalidWeight', false],
+  ['istio.io/WaypointBound', 'False', 'WaypointIsNotReady', false],
+  ['istio.io/WaypointMissing', 'True', 'NoWaypoint', false],
+  ['istio.io/WaypointMissing', 'False', 'WaypointPresent', true],
+  ['istio.io/VisibilityApplied', 'True', 'Namespace', true],
+  ['ZtunnelAccepted', 'True', 'Accepted', true],
+  ['ZtunnelAccepted', 'True', 'PartiallyInvalid', false],
+];
+for (const [type, status, reason, expected] of SOUND) {
+  test(`${type} ${status} ${reason} says that all is ${expected ? '' : 'not '}as it was written`, () => {
+    assert.equal(isSound({ type, status, reason, message: '' }), expected);
+  });
+}
 
 test('a set that is worked off gives members in the order in which they came, also those that come meanwhile', () => {
   const set = new PendingSet<number>();
