@@ -94,7 +94,7 @@ function broken(call: HttpCall, reason: string, why: string): KubernetesApiError
 }
 
 /** Chunks to lines; a line longer than the limit throws. Bytes are copied once per line. */
-class LineSplitter {
+export class LineSplitter {
   readonly #limit: number;
   #parts: Buffer[] = [];
   #length = 0;
