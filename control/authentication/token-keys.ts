@@ -50,6 +50,8 @@ export class TokenKeys {
   #ids: ReadonlySet<string> = new Set();
   #askedMs = Number.NEGATIVE_INFINITY;
   #asking: Promise<void> | undefined;
+  /** The failure that was told last. */
+  #told = '';
 
   /** `now`: milliseconds since the epoch. */
   constructor(client: Pick<KubeClient, 'request'>, now: () => number = Date.now) {
@@ -92,9 +94,12 @@ export class TokenKeys {
       const keys = decoded.value.keys.map((key) => Object.fromEntries(Object.entries(key).filter(([, v]) => v !== '')));
       const set: JSONWebKeySet = { keys: keys.map((key) => ({ ...key, kty: key.kty ?? '' })) };
       this.#keys = createLocalJWKSet(set);
+      this.#told = '';
       this.#ids = new Set(decoded.value.keys.map(({ kid }) => kid));
     } catch (thrown) {
       const reason = toAmbitError(thrown, 'AUTHENTICATION').message;
+      if (reason === this.#told) return;
+      this.#told = reason;
       log.warn({ reason }, 'the keys of tokens could not be read; every token goes to the API server');
     }
   }

@@ -37,7 +37,7 @@ export const CA_LIMIT_ROWS: readonly ControlLimitRow[] = [
   {
     name: 'REVIEW_LIMITS.peer',
     value: rate(REVIEW_LIMITS.peer, 'tokens'),
-    meaning: 'tokens of one address that the API server is asked about',
+    meaning: 'tokens of one address that the API server is asked about, where its keys are not known',
     atTheLimit: REFUSED,
   },
   {

@@ -266,6 +266,15 @@ test('a token with a wrong signature never reaches the API server, whatever key 
   assert.equal(api.asked, 1);
 });
 
+test('many agents may come from one address: what is signed is limited in total only', async () => {
+  const api = new FakeApi();
+  const tokens = authenticator(api, { keys: keysOf([jwks('one')], () => NOW).keys });
+  for (let index = 0; index < REVIEW_LIMITS.peer.burst + 20; index++) {
+    await tokens.authenticate(bearer(await token(`${ACCOUNT}${index}`)), from('10.0.0.1:1'));
+  }
+  assert.equal(api.asked, REVIEW_LIMITS.peer.burst + 20);
+});
+
 test('a new key of the API server is learned, but unknown keys do not make it be asked all the time', async () => {
   let now = NOW;
   const next = generateKeyPairSync('ec', { namedCurve: 'P-256' });
