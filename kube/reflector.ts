@@ -82,6 +82,8 @@ export class Reflector<T = unknown> {
   #pageSize = PAGE_SIZE;
   /** Since when there is no watch. */
   #brokenMs: number | undefined;
+  /** Watches in a row that were accepted and said nothing at all. */
+  #silentWatches = 0;
   #told: string | undefined;
   #lists = 0;
 
@@ -179,6 +181,7 @@ export class Reflector<T = unknown> {
 
   #take(event: WatchEvent): void {
     if (this.#stop.signal.aborted) return;
+    this.#silentWatches = 0;
     if (event.type === 'BOOKMARK') {
       this.#position = event.resourceVersion;
       return;
@@ -201,6 +204,8 @@ export class Reflector<T = unknown> {
     if (!RESUMABLE.has(error.status) || error.reason.startsWith('Malformed') || error.reason === 'EventTooLarge') {
       this.#position = undefined;
     }
+    // One silent watch is a connection that is gone. Two may be a server that knows nothing of this position.
+    if (error.reason === 'Silent' && ++this.#silentWatches > 1) this.#position = undefined;
     if (error.reason === 'AnswerTooLarge' && this.#pageSize > 1) {
       this.#pageSize = Math.ceil(this.#pageSize / 4);
       return;

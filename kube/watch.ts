@@ -26,7 +26,8 @@ export interface WatchReading {
 
 /**
  * Reads a watch to its end; the response is destroyed then. Rejects with KubernetesApiError: status 410 for a resource
- * version that is too old, 0 for a stream that broke, was silent or made no sense (`MalformedEvent`, `EventTooLarge`).
+ * version that is too old, 0 for a stream that broke, was silent (`Silent`) or made no sense (`MalformedEvent`,
+ * `EventTooLarge`).
  */
 export function readWatch(call: HttpCall, response: IncomingMessage, reading: WatchReading): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -43,7 +44,7 @@ export function readWatch(call: HttpCall, response: IncomingMessage, reading: Wa
     };
     const onAbort = (): void => finish(unreachable(call, 'the caller stopped waiting'));
     const silence = setTimeout(
-      () => finish(unreachable(call, `the watch was silent for ${reading.silenceMs} ms`)),
+      () => finish(broken(call, 'Silent', `the watch was silent for ${reading.silenceMs} ms`)),
       reading.silenceMs,
     );
     if (reading.signal?.aborted === true) return onAbort();

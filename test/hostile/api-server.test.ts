@@ -169,6 +169,7 @@ describe('a reflector', () => {
     context: TestContext,
     watches: readonly ((response: ServerResponse, url: URL) => void)[],
     lists: readonly ((response: ServerResponse, url: URL) => void)[] = [],
+    times: Partial<ReflectorTimes> = {},
   ) {
     const left = { watches: [...watches], lists: [...lists] };
     const told: string[] = [];
@@ -184,7 +185,7 @@ describe('a reflector', () => {
     const reflector = new Reflector<unknown>(
       client,
       RESOURCES.Pod,
-      { times: TIMES },
+      { times: { ...TIMES, ...times } },
       {
         replaced: (items) => told.push(`= ${items.map(name).join(' ')}`),
         changed: (item) => told.push(`+ ${name(item)}`),
@@ -244,6 +245,13 @@ describe('a reflector', () => {
       assert.equal(server.connections, 2, 'one for lists, one for the watch');
     });
   }
+
+  test('resumes after a silent watch, and lists again after a second one', async (context) => {
+    const silent = (response: ServerResponse): void => void response.writeHead(200).flushHeaders();
+    const { server, becomes } = await follow(context, [silent, silent, silent], [], { silenceMs: 100 });
+    await becomes('= a b', '= a b');
+    assert.deepEqual(versionsOf(server).slice(0, 2), ['10', '10']);
+  });
 
   test('whose list expires in the middle begins it anew and never hands over a part', async (context) => {
     const { becomes } = await follow(
