@@ -1,5 +1,5 @@
-# The image of Ambit: agent, control plane and CNI plugin on one Node.js, without shell, package manager or anything else that
-# they do not run. scripts/build-image builds it; `docker build .` does too.
+# The image of Ambit: agent, control plane and CNI plugin on one Node.js, without package manager or anything else that they do
+# not run (the shell is for the agent's supervisor). scripts/build-image builds it; `docker build .` does too.
 #
 #   node /opt/ambit/agent/main.js      the node agent (as root, capabilities given by its DaemonSet)
 #   node /opt/ambit/control/main.js    the control plane
