@@ -33,6 +33,7 @@ import {
   reapplyRules,
   recapturePod,
   releasePod,
+  resumeLeaving,
   type StepTools,
   startLeaving,
   stopLeaving,
@@ -356,8 +357,11 @@ export class Enrolment {
     }
     try {
       if (stored.leaving) {
-        await dropPod(this.#tools, stored);
-        return 'dropped';
+        const captured = await resumeLeaving(this.#tools, stored);
+        if (captured === undefined) return 'dropped';
+        this.#entries.set(key, enrolledEntry(captured, 'leaving'));
+        this.#leaving.watch(key, stored.pod.uid, captured.netns);
+        return 'restored';
       }
       this.#become(key, enrolledEntry(await recapturePod(this.#tools, stored)));
       return 'restored';

@@ -5,7 +5,9 @@
  */
 import { toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
+import type { NetworkNamespace } from '../../reactor/netns.ts';
 import type { PodCapture } from '../dataplane/pod-capture.ts';
+import { countCarried } from './pod-netns.ts';
 
 const log = logger('enrol');
 
@@ -15,6 +17,8 @@ const LOOK_EVERY_MS = 1_000;
 interface Leaving {
   readonly uid: string;
   readonly sinceMs: number;
+  /** Given when a former agent still carries connections of the pod: they are counted in the namespace. */
+  readonly netns: NetworkNamespace | undefined;
 }
 
 export class LeavingPods {
@@ -31,8 +35,8 @@ export class LeavingPods {
     this.#finish = finish;
   }
 
-  watch(key: string, uid: string): void {
-    this.#pods.set(key, { uid, sinceMs: performance.now() });
+  watch(key: string, uid: string, netns?: NetworkNamespace): void {
+    this.#pods.set(key, { uid, sinceMs: performance.now(), netns });
     this.#timer ??= setInterval(() => void this.#look(), Math.min(LOOK_EVERY_MS, this.#quietMs + 1)).unref();
   }
 
@@ -49,10 +53,11 @@ export class LeavingPods {
   }
 
   async #look(): Promise<void> {
-    for (const [key, { uid, sinceMs }] of [...this.#pods]) {
+    for (const [key, { uid, sinceMs, netns }] of [...this.#pods]) {
       if (performance.now() - sinceMs < this.#quietMs) continue;
       try {
-        if ((await this.#capture.countConnections(uid)) === 0 && this.#pods.has(key)) await this.#finish(key);
+        const carried = netns === undefined ? await this.#capture.countConnections(uid) : countCarried(netns);
+        if (carried === 0 && this.#pods.has(key)) await this.#finish(key);
       } catch (thrown) {
         log.warn({ pod: key, reason: toAmbitError(thrown, 'RULES').message }, 'a pod that leaves is looked at again');
       }

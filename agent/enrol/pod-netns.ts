@@ -22,6 +22,7 @@ const PORTS: readonly number[] = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_P
 
 /** State of TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h). */
 const TCP_LISTEN = '0A';
+const TCP_ESTABLISHED = '01';
 
 /**
  * Opens and proves. The caller owns the result. Throws `NETNS` naming what does not fit; `expected` is the identity a
@@ -94,6 +95,11 @@ export function findMissingListeners(netns: NetworkNamespace): number[] {
   return PORTS.filter((port) => !open.has(port));
 }
 
+/** Connections that stand on ports of ours inside the namespace, whichever process holds them. */
+export function countCarried(netns: NetworkNamespace): number {
+  return rowsOf(netns).filter(({ state, port }) => state === TCP_ESTABLISHED && PORTS.includes(port)).length;
+}
+
 /** Inodes of the sockets this process has open. */
 export function ownSocketInodes(): Set<string> {
   const inodes = new Set<string>();
@@ -149,18 +155,33 @@ interface Listener {
 }
 
 function listeners(netns: NetworkNamespace): Listener[] {
-  const tables = netns.run(() => ['tcp', 'tcp6'].map((name) => readTable(`/proc/thread-self/net/${name}`)));
-  return tables.flatMap((table) => parseListeners(table)).filter(({ port }) => PORTS.includes(port));
+  return rowsOf(netns).filter(({ state, port }) => state === TCP_LISTEN && PORTS.includes(port));
 }
 
-/** Rows of /proc/net/tcp in state LISTEN: `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...`. */
+function rowsOf(netns: NetworkNamespace): SocketRow[] {
+  const tables = netns.run(() => ['tcp', 'tcp6'].map((name) => readTable(`/proc/thread-self/net/${name}`)));
+  return tables.flatMap((table) => parseSockets(table));
+}
+
+interface SocketRow extends Listener {
+  /** Two hexadecimal digits (include/net/tcp_states.h). */
+  readonly state: string;
+}
+
+/** Rows of /proc/net/tcp in state LISTEN. */
 export function parseListeners(table: string): Listener[] {
+  const rows = parseSockets(table).filter(({ state }) => state === TCP_LISTEN);
+  return rows.map(({ port, inode }) => ({ port, inode }));
+}
+
+/** Rows of /proc/net/tcp: `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode ...`. */
+function parseSockets(table: string): SocketRow[] {
   return table
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
     .flatMap(([, local, , state, , , , , , inode]) => {
       const port = Number.parseInt(local?.split(':')[1] ?? '', 16);
-      return state === TCP_LISTEN && inode !== undefined && !Number.isNaN(port) ? [{ port, inode }] : [];
+      return state !== undefined && inode !== undefined && !Number.isNaN(port) ? [{ state, port, inode }] : [];
     });
 }
 

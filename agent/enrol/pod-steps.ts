@@ -18,6 +18,7 @@ import type { EnrolledPod, PodCapture } from '../dataplane/pod-capture.ts';
 import type { NetnsClaims } from './netns-claims.ts';
 import { applyRules, checkRules, removeRules } from './nft.ts';
 import {
+  countCarried,
   findForeignBeforeListening,
   findForeignListeners,
   findMissingListeners,
@@ -158,6 +159,18 @@ export async function startLeaving(tools: StepTools, captured: CapturedPod): Pro
   return { ...captured, stored: left };
 }
 
+/**
+ * A pod that was leaving when a former agent ended. Undefined when none of its connections is left, and then nothing of
+ * ours is; otherwise another process still carries them (an agent that hands over), and rules stay until they end.
+ */
+export async function resumeLeaving(tools: StepTools, stored: StoredPod): Promise<CapturedPod | undefined> {
+  const taken = await takeNetns(tools, stored.pod, stored.netns.path, stored.netns);
+  if (countCarried(taken.netns) > 0) return { stored, ...taken };
+  taken.abandon();
+  await dropPod(tools, stored);
+  return undefined;
+}
+
 /** A pod that was leaving is captured again. */
 export async function stopLeaving(
   tools: StepTools,
@@ -165,6 +178,8 @@ export async function stopLeaving(
   overrides: TrafficOverrides,
 ): Promise<CapturedPod> {
   const { pod, probePorts } = captured.stored;
+  // After a restart nobody listens in a pod that was leaving already.
+  if (!(await tools.capture.isListening(pod.uid))) await tools.capture.addPod(pod, captured.netns.fd);
   await tools.probes.exempt(pod.uid, pod.ips, probePorts);
   const back = await reapplyRules(tools, captured, overrides);
   tools.capture.setLeaving(pod.uid, false);

@@ -26,7 +26,7 @@ async function says(world: KubeEnrolmentWorld, namespace: string, name: string, 
   await eventually(
     `${namespace}/${name} is ${wanted}`,
     async () => assert.equal(await world.statusOf(namespace, name), wanted),
-    10_000,
+    30_000,
   );
 }
 

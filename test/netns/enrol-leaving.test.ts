@@ -120,6 +120,29 @@ describe('a pod that works while it leaves', () => {
     for (const socket of [held, plain, again]) socket.destroy();
   });
 
+  it('goes on leaving under the next agent while the former one still carries its connections', async () => {
+    await using world = await EnrolmentWorld.create();
+    const [pod, peer] = [world.addPod('web'), world.addPod('peer')];
+    const untouched = quietPictureOf(pod);
+    const first = await world.open({ leavingQuietMs: 60_000 });
+    await first.enrolment.add(requestFor(pod));
+    const held = await greeting(pod, peer.address, 8080);
+    await first.enrolment.leave('demo/web', 'the label is gone');
+    await first.enrolment.close();
+    const { enrolment } = await world.open({ leavingQuietMs: 50 });
+    assert.equal((await enrolment.restore()).restored, 1);
+    await enrolment.sweep();
+    assert.deepEqual(
+      enrolment.list().map(({ state }) => state),
+      ['leaving'],
+    );
+    const ended = new Promise((resolve) => held.once('end', resolve));
+    held.resume().end();
+    await ended;
+    await eventually('the pod is let go', () => assert.deepEqual(enrolment.list(), []));
+    assert.equal(quietPictureOf(pod), untouched);
+  });
+
   it('is let go by the next agent, whose predecessor took the connections with it', async () => {
     await using world = await EnrolmentWorld.create();
     const pod = world.addPod('web');
