@@ -6,6 +6,8 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import type { EnrolmentReport } from '../../agent/enrol/observer.ts';
+import { testRedirection } from '../../agent/enrol/self-tests.ts';
+import { NetworkNamespace } from '../../reactor/netns.ts';
 import { EnrolmentWorld, quietPictureOf, requestFor } from '../support/enrolment.ts';
 import { eventually } from '../support/eventually.ts';
 import type { TestPod } from '../support/netns.ts';
@@ -167,6 +169,21 @@ describe('the self-test', () => {
     await eventually('the outcome', () =>
       assert.deepEqual(observer.reports, ['web: enrolled running', 'web: enrolled passed']),
     );
+  });
+
+  it('is passed also when the agent ends its connection before its beginning was seen', async () => {
+    await using world = await EnrolmentWorld.create();
+    const pod = world.addPod('web');
+    const { enrolment, capture } = await world.open();
+    await enrolment.add(requestFor(pod));
+    capture.resetting = true;
+    const netns = NetworkNamespace.openPath(pod.path);
+    // Busy until the reset has come: the loop sees the end before the beginning.
+    const outcome = testRedirection(netns);
+    pod.exec('sleep', '0.2');
+    setImmediate(() => pod.exec('sleep', '0.2'));
+    assert.equal(await outcome, undefined);
+    netns.close();
   });
 
   it('finds rules that stand and do not work, and notices when they do again', async () => {

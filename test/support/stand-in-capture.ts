@@ -32,6 +32,8 @@ export class StandInCapture implements PodCapture, AsyncDisposable {
   readonly calls: string[] = [];
   /** Makes the next `addPod` reject. */
   failNext: Error | undefined;
+  /** Ends connections as soon as they stand, with a reset. */
+  resetting = false;
 
   async addPod(pod: EnrolledPod, netnsFd: number): Promise<void> {
     this.calls.push(`add ${pod.name}`);
@@ -75,6 +77,10 @@ export class StandInCapture implements PodCapture, AsyncDisposable {
   }
 
   #greet(socket: Socket, port: number): void {
+    if (this.resetting) {
+      socket.resetAndDestroy();
+      return;
+    }
     this.#sockets.add(socket);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => this.#sockets.delete(socket));
