@@ -22,7 +22,7 @@ import { ControlListener } from './listener.ts';
 import { MeshPipeline } from './mesh-pipeline.ts';
 import { ControlMetrics } from './metrics.ts';
 import { ObjectStore } from './model/object-store.ts';
-import { type Part, startParts, stopParts } from './part.ts';
+import { type Part, startParts, stopParts, together } from './part.ts';
 import { type Cluster, openPlatform, type Platform } from './platform.ts';
 import { RpcServer } from './rpc-server.ts';
 import { StatusPart } from './status-part.ts';
@@ -71,7 +71,16 @@ export class ControlPlane {
     // The endpoints of a Service are the last to know that a replica stops.
     const times = { ...config, lingerMs: cluster === undefined ? 0 : config.drainMs };
     this.#rpc = new RpcServer(config.listen, { listener, identity: this.#identity, discovery }, times);
-    const seen = { replica, metrics, builder, discovery, pipeline, identity: this.#identity, leader: this.#leader };
+    const seen = {
+      replica,
+      source,
+      metrics,
+      builder,
+      discovery,
+      pipeline,
+      identity: this.#identity,
+      leader: this.#leader,
+    };
     this.#status = new StatusPart(config.statusListen, {
       pending: () => this.#pending(),
       metrics: () => collectMetrics(seen),
@@ -79,7 +88,7 @@ export class ControlPlane {
     });
     const webhook = config.webhookListen === undefined ? [] : [this.#webhook(config.webhookListen, pipeline)];
     const leader = this.#leader === undefined ? [] : [this.#leader];
-    this.#parts = [this.#status, this.#identity, pipeline, this.#rpc, ...webhook, ...leader];
+    this.#parts = [this.#status, together(this.#identity, pipeline), this.#rpc, ...webhook, ...leader];
   }
 
   /** Ports in use; 0 before `start`. */

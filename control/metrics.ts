@@ -95,6 +95,12 @@ export class ControlMetrics {
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 3],
     registers: [this.registry],
   });
+  readonly sourceKinds = this.#labelledGauge(
+    'ambit_control_source_kind',
+    '1 for the state of a kind at the API server; degraded: what is known of it may be old.',
+    ['kind', 'state'],
+  );
+  readonly sourceObjects = this.#labelledGauge('ambit_control_source_objects', 'Objects known, by kind.', ['kind']);
   readonly clientsBehind = this.#gauge(
     'ambit_control_clients_behind',
     'Open discovery streams that have not acknowledged all there is.',

@@ -26,3 +26,17 @@ export async function startParts(parts: readonly Part[]): Promise<void> {
 export async function stopParts(parts: readonly Part[]): Promise<void> {
   for (const part of parts.toReversed()) await part.stop();
 }
+
+/** Parts that need nothing of each other, as one: they start and stop side by side. */
+export function together(...parts: readonly Part[]): Part {
+  return {
+    name: parts.map(({ name }) => name).join(', '),
+    start: async () => {
+      await Promise.all(parts.map((part) => part.start()));
+    },
+    stop: async () => {
+      await Promise.all(parts.map((part) => part.stop()));
+    },
+    pending: () => parts.flatMap((part) => part.pending()),
+  };
+}

@@ -5,10 +5,12 @@ import type { Identity } from './identity.ts';
 import type { Leader } from './leader/leader.ts';
 import type { MeshPipeline } from './mesh-pipeline.ts';
 import type { ControlMetrics } from './metrics.ts';
+import type { KindState, Source } from './sources/source.ts';
 import type { DiscoveryService } from './xds/discovery-service.ts';
 
 export interface Observed {
   readonly replica: string;
+  readonly source: Source;
   readonly metrics: ControlMetrics;
   readonly builder: MeshBuilder;
   readonly discovery: DiscoveryService;
@@ -19,7 +21,7 @@ export interface Observed {
 
 /** Sets the gauges that are read off the state, and formats all families. */
 export async function collectMetrics(seen: Observed): Promise<{ contentType: string; text: string }> {
-  const { metrics, discovery, identity, leader, pipeline } = seen;
+  const { metrics, discovery, identity, leader, pipeline, source } = seen;
   const expiry = identity.expiry();
   if (expiry !== undefined) {
     const now = Date.now();
@@ -32,6 +34,10 @@ export async function collectMetrics(seen: Observed): Promise<{ contentType: str
   metrics.connectedClients.set(discovery.clients().length);
   metrics.clientsBehind.set(discovery.clients().filter(({ types }) => types.some(({ synced }) => !synced)).length);
   metrics.unpublishedChanges.set(pipeline.waiting);
+  for (const { kind, state, objects } of source.kinds?.() ?? []) {
+    for (const each of KIND_STATES) metrics.sourceKinds.set({ kind, state: each }, each === state ? 1 : 0);
+    metrics.sourceObjects.set({ kind }, objects);
+  }
   metrics.leading.set(leader?.isLeader === true ? 1 : 0);
   for (const { name, waiting, failing } of leader?.tasks() ?? []) {
     metrics.taskQueue.set({ task: name }, waiting);
@@ -41,9 +47,12 @@ export async function collectMetrics(seen: Observed): Promise<{ contentType: str
   return { contentType: registry.contentType, text: await registry.metrics() };
 }
 
+const KIND_STATES: readonly KindState['state'][] = ['listing', 'synced', 'degraded', 'absent'];
+
 /** By the name under /debug. */
 export function statusViews({
   replica,
+  source,
   builder,
   discovery,
   pipeline,
@@ -59,6 +68,7 @@ export function statusViews({
     );
   return new Map<string, () => unknown>([
     ['problems', () => pipeline.currentProblems()],
+    ['source', () => source.kinds?.() ?? []],
     ['conditions', () => Object.fromEntries(builder.conditions())],
     ['clients', () => discovery.clients()],
     ['resources', resources],

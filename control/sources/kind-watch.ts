@@ -11,7 +11,7 @@ import { sleep } from '../../kube/sleep.ts';
 import { sameContent } from '../objects/equality.ts';
 import { decodeObject, type KindRow, type MeshObject, type ObjectKey, objectKey } from '../objects/object.ts';
 import { standInFor } from '../objects/policy-stand-in.ts';
-import type { SourceProblem } from './source.ts';
+import type { KindState, SourceProblem } from './source.ts';
 import { fateOf } from './stand-ins.ts';
 import { formatPath } from './yaml-objects.ts';
 
@@ -99,6 +99,13 @@ export class KindWatch {
 
   get hasPending(): boolean {
     return this.#pending.size > 0;
+  }
+
+  /** For people and metrics. */
+  state(): KindState {
+    const state = this.#state === 'absent' ? 'absent' : !this.isSynced ? 'listing' : 'synced';
+    const current = this.#degraded === undefined ? state : 'degraded';
+    return { kind: this.#options.row.kind, state: current, objects: this.#told.size };
   }
 
   /** Undefined once it is synced. */

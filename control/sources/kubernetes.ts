@@ -13,7 +13,7 @@ import { RESOURCES, type Resource } from '../../kube/resource.ts';
 import { MESH_CONFIG_NAME } from '../objects/mesh-config.ts';
 import { KIND_TABLE, type KindRow, type MeshObject, type ObjectKey } from '../objects/object.ts';
 import { KindWatch } from './kind-watch.ts';
-import type { Source, SourceProblem, SourceSink } from './source.ts';
+import type { KindState, Source, SourceProblem, SourceSink } from './source.ts';
 
 export interface KubernetesSourceOptions {
   /** Where MeshConfig is. */
@@ -63,6 +63,10 @@ export class KubernetesSource implements Source {
     this.#sink = sink;
     log.info({ server: this.#client.server }, 'reading the cluster');
     for (const kind of this.#kinds) kind.start();
+  }
+
+  kinds(): KindState[] {
+    return this.#kinds.map((kind) => kind.state());
   }
 
   waitsFor(): string[] {

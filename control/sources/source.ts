@@ -31,9 +31,19 @@ export interface SourceSink {
   problems(current: readonly SourceProblem[]): void;
 }
 
+/** One kind of a source that watches kind by kind. */
+export interface KindState {
+  readonly kind: string;
+  /** `absent`: its definition is not installed. `degraded`: what is known may be old. */
+  readonly state: 'listing' | 'synced' | 'degraded' | 'absent';
+  readonly objects: number;
+}
+
 export interface Source {
   /** Resolves when watching began; rejects when the source cannot be used at all. */
   start(sink: SourceSink): Promise<void>;
+  /** Present where kinds are watched by themselves. */
+  kinds?(): readonly KindState[];
   /** What is known to keep it from being synced: a file or object and why. Empty once it is synced. */
   waitsFor(): readonly string[];
   close(): Promise<void>;
