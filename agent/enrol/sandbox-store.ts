@@ -11,7 +11,7 @@ import { AmbitError } from '../../core/errors.ts';
 import { type IpAddress, parseIp } from '../../core/ip.ts';
 import { logger } from '../../core/log.ts';
 import { MAX_SANDBOXES } from './limits.ts';
-import { fieldOf, listOf, textOf } from './object-fields.ts';
+import { fieldOf, listOf } from './object-fields.ts';
 import { type NetnsIdentity, pathStillLeadsTo } from './pod-netns.ts';
 import { isSafeUid } from './stored-pod.ts';
 
@@ -113,7 +113,7 @@ export class SandboxStore {
   }
 }
 
-/** Throws for what is no record. */
+/** Throws `DECODE` for what is no record. */
 export function readSandbox(value: unknown): Sandbox {
   if (fieldOf(value, 'version') !== VERSION) throw new AmbitError('DECODE', `version must be ${VERSION}`);
   const netns = fieldOf(value, 'netns');
@@ -130,7 +130,8 @@ export function readSandbox(value: unknown): Sandbox {
 }
 
 function required(parent: unknown, key: string): string {
-  const value = textOf(parent, key);
-  if (value === undefined || value === '' || value.length > 4096) throw new AmbitError('DECODE', `${key} must be text`);
+  const value = fieldOf(parent, key);
+  if (typeof value !== 'string' || value === '' || value.length > 4096)
+    throw new AmbitError('DECODE', `${key} must be text`);
   return value;
 }

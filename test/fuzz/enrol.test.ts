@@ -2,10 +2,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { readPodUid } from '../../agent/enrol/find-netns.ts';
+import { readPodFacts } from '../../agent/enrol/pod-facts.ts';
 import { parseListeners } from '../../agent/enrol/pod-netns.ts';
 import { readPodObjects } from '../../agent/enrol/pod-objects.ts';
 import { buildRuleset } from '../../agent/enrol/rules.ts';
 import { compareListing, readListing } from '../../agent/enrol/rules-listing.ts';
+import { readSandbox } from '../../agent/enrol/sandbox-store.ts';
 import { decodeStoredPod } from '../../agent/enrol/stored-pod.ts';
 import { CniError } from '../../cni-plugin/cni-error.ts';
 import { readNetworkConfig } from '../../cni-plugin/network-config.ts';
@@ -105,6 +108,56 @@ describe('decoders of enrolment', () => {
     const use = (value: Record<string, unknown>) => [convertResult(value, '0.4.0'), addressesOf(value)];
     fc.assert(
       fc.property(result, (value) => onlyThrows(isCniError, () => use(value))),
+      RUNS,
+    );
+  });
+
+  it('records of sandboxes', () => {
+    const almost = fc.record({
+      version: fc.constantFrom(1, 2, '1'),
+      uid: fc.oneof(fc.string(), fc.constant('uid-a')),
+      namespace: fc.constantFrom('demo', 7),
+      name: fc.constantFrom('web', ''),
+      attachment: fc.oneof(fc.jsonValue(), fc.constant({ containerId: 'c', ifName: 'eth0' })),
+      netns: fc.oneof(fc.jsonValue(), fc.constant({ path: '/x', device: '1', inode: '2' })),
+      ips: fc.oneof(fc.jsonValue(), fc.constant(['10.0.0.1'])),
+    });
+    fc.assert(
+      fc.property(fc.oneof(fc.jsonValue(), almost), (value) => onlyThrows(isDecode, () => readSandbox(value))),
+      RUNS,
+    );
+  });
+
+  it('pods of the API server: facts, or an error that names the field', () => {
+    const probe = fc.oneof(
+      fc.jsonValue(),
+      fc.record({ httpGet: fc.oneof(fc.jsonValue(), fc.record({ port: fc.oneof(fc.integer(), fc.string()) })) }),
+    );
+    const almost = fc.record(
+      {
+        metadata: fc.oneof(
+          fc.jsonValue(),
+          fc.record({ name: fc.string(), labels: fc.dictionary(fc.string(), fc.string()) }),
+        ),
+        spec: fc.oneof(fc.jsonValue(), fc.record({ containers: fc.array(fc.record({ livenessProbe: probe })) })),
+        status: fc.oneof(fc.jsonValue(), fc.record({ conditions: fc.jsonValue(), podIPs: fc.jsonValue() })),
+      },
+      { requiredKeys: [] },
+    );
+    fc.assert(
+      fc.property(fc.oneof(fc.jsonValue(), almost), (value) =>
+        onlyThrows(
+          (error) => error instanceof Error && /must be|is missing/.test(error.message),
+          () => readPodFacts(value),
+        ),
+      ),
+      RUNS,
+    );
+  });
+
+  it('cgroups of processes', () => {
+    fc.assert(
+      fc.property(fc.string(), (value) => void readPodUid(value)),
       RUNS,
     );
   });
