@@ -211,12 +211,13 @@ export class KubeApi implements AsyncDisposable {
     await Promise.all(
       documents.map(async (document) => {
         await this.call('POST', collection, document);
-        await eventually(`${textAt(document, 'metadata', 'name')} is established`, async () => {
+        const established = async (): Promise<void> => {
           const definition = await this.call('GET', `${collection}/${textAt(document, 'metadata', 'name')}`);
           const conditions = valueAt(definition, 'status', 'conditions');
-          const established = Array.isArray(conditions) && conditions.some(isEstablished);
-          if (!established) throw new Error(JSON.stringify(conditions));
-        });
+          if (!Array.isArray(conditions) || !conditions.some(isEstablished))
+            throw new Error(JSON.stringify(conditions));
+        };
+        await eventually(`${textAt(document, 'metadata', 'name')} is established`, established, START_TIMEOUT_MS);
       }),
     );
   }
