@@ -10,6 +10,7 @@ import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from '../../control/discovery/resour
 import { DISCOVERY_LIMITS } from '../../control/xds/discovery-limits.ts';
 import { eventually } from '../support/eventually.ts';
 import { DELTA_PATH, encodeRequest, openRawSession, RawCall, RawXdsStream } from '../support/raw-xds-client.ts';
+import { slowness } from '../support/slowness.ts';
 import {
   agentToken,
   manyWorkloads,
@@ -21,6 +22,9 @@ import {
 
 /** How long a neighbour may wait for a change while others misbehave; client, server and attacker share one thread. */
 const PATIENCE_MS = 500;
+/** One turn of sending; garbage collection included. */
+const LONGEST_TURN_MS = 250;
+
 const REFUSALS = 'ambit_control_xds_refusals';
 const ON_DEMAND = { subscribe: ['*'], unsubscribe: ['*'] };
 
@@ -49,7 +53,7 @@ class Neighbour {
     this.#round++;
     const startedMs = performance.now();
     this.#server.addresses([workload('innocent', { canonicalRevision: String(this.#round) })]);
-    const response = await this.#stream.nextAcknowledged(10_000);
+    const response = await this.#stream.nextAcknowledged(60_000);
     assert.deepEqual(
       response.resources.map(({ name }) => name),
       ['innocent'],
@@ -59,8 +63,10 @@ class Neighbour {
 
   async isServedWell(): Promise<void> {
     for (let round = 0; round < 5; round++) {
+      const before = slowness();
       const ms = await this.latency();
-      assert.ok(ms < PATIENCE_MS, `${ms.toFixed(0)} ms`);
+      const allowedMs = PATIENCE_MS * Math.max(before, slowness());
+      assert.ok(ms < allowedMs, `${ms.toFixed(0)} ms, more than ${allowedMs.toFixed(0)}`);
     }
   }
 }
@@ -74,12 +80,22 @@ async function start(context: TestContext, options: XdsServerOptions = {}): Prom
   return [server, await Neighbour.join(context, server)];
 }
 
+function turnsWereShort(server: XdsServer, slow: number): void {
+  const { longestTurnMs } = server.discovery.load();
+  assert.ok(longestTurnMs < LONGEST_TURN_MS * slow, `a turn took ${longestTurnMs.toFixed(0)} ms (slowness ${slow})`);
+}
+
 async function refused(server: XdsServer, reason: string, times = 1): Promise<void> {
-  await eventually(`refused: ${reason}`, async () => assert.ok((await server.metric(REFUSALS, reason)) >= times));
+  await eventually(
+    `refused: ${reason}`,
+    async () => assert.ok((await server.metric(REFUSALS, reason)) >= times),
+    20_000,
+  );
 }
 
 test('full answers of fifty thousand resources for several clients block nobody', async (context) => {
   const [server, neighbour] = await start(context);
+  const before = slowness();
   server.addresses(manyWorkloads(50_000));
   const streams = Array.from({ length: 4 }, (_, index) => {
     const stream = new RawXdsStream(session(context, server), agentToken(`node-${index}`));
@@ -89,7 +105,7 @@ test('full answers of fifty thousand resources for several clients block nobody'
   let received = 0;
   const all = streams.map(async (stream) => {
     for (let more = true; more; ) {
-      const response = await stream.nextAcknowledged(30_000);
+      const response = await stream.nextAcknowledged(60_000);
       received += response.resources.length;
       more = response.controlPlane.includes('More');
     }
@@ -99,13 +115,13 @@ test('full answers of fifty thousand resources for several clients block nobody'
   while (!(await Promise.race([done, neighbour.latency().then((ms) => void latencies.push(ms))]))) await turn();
   assert.ok(received >= 4 * 50_000, `${received}`);
   const worst = Math.max(...latencies);
-  assert.ok(worst < 2 * PATIENCE_MS, `the neighbour waited ${worst.toFixed(0)} ms`);
-  const { longestTurnMs } = server.discovery.load();
-  assert.ok(longestTurnMs < 250, `a turn took ${longestTurnMs.toFixed(0)} ms`);
+  const slow = Math.max(before, slowness());
+  assert.ok(worst < 2 * PATIENCE_MS * slow, `the neighbour waited ${worst.toFixed(0)} ms (slowness ${slow})`);
+  turnsWereShort(server, slow);
 });
 
 test('a client that never reads holds one response, and is disconnected', async (context) => {
-  const limits = { answerTimeoutMs: 1500 };
+  const limits = { answerTimeoutMs: 5000 };
   const [server, neighbour] = await start(context, { limits });
   server.addresses(manyWorkloads(30_000));
   const deaf = new RawCall(session(context, server), DELTA_PATH, agentToken('deaf'));
@@ -175,6 +191,7 @@ test('requests that are too large, too long or no requests are refused', async (
 
 test('a reconnecting client with a list of a hundred thousand is compared without blocking anybody', async (context) => {
   const [server, neighbour] = await start(context);
+  const before = slowness();
   const pods = manyWorkloads(100_000);
   server.addresses(pods);
   const held = Object.fromEntries(pods.map(({ name, version }) => [name, version]));
@@ -182,10 +199,10 @@ test('a reconnecting client with a list of a hundred thousand is compared withou
   const stream = new RawXdsStream(session(context, server), agentToken('returning'));
   stream.call.send(request);
   const serving = neighbour.isServedWell();
-  const response = await stream.nextAcknowledged(20_000);
+  const response = await stream.nextAcknowledged(60_000);
   assert.ok(response.resources.length <= 1 && response.removed.length <= 1);
   await serving;
-  assert.ok(server.discovery.load().longestTurnMs < 250, `${server.discovery.load().longestTurnMs} ms`);
+  turnsWereShort(server, Math.max(before, slowness()));
 });
 
 test('a flood of acknowledgements and refusals ends the stream', async (context) => {
@@ -247,7 +264,7 @@ test('streams that say nothing do not keep others from being read', async (conte
   await eventually('they are there', () => assert.equal(server.discovery.clients().length, 9));
   const stream = new RawXdsStream(session(context, server), agentToken('late'));
   stream.send({ type: ADDRESS_TYPE });
-  await stream.nextAcknowledged(10_000);
+  await stream.nextAcknowledged(60_000);
   await neighbour.isServedWell();
 });
 
