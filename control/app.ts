@@ -102,7 +102,13 @@ export class ControlPlane {
 
   /** Resolves when clients are served. On failure everything is closed again. */
   async start(): Promise<void> {
-    await startParts(this.#parts);
+    try {
+      await startParts(this.#parts);
+    } catch (thrown) {
+      // Whoever stops it before it could serve does not want to hear that it could not.
+      if (this.#stopping) return;
+      throw thrown;
+    }
     const { configDir, listen, source } = this.#config;
     const address = formatSocketAddress({ ip: listen.ip, port: this.port });
     log.info({ address, statusPort: this.statusPort, source, configDir }, 'control plane serving');
