@@ -28,6 +28,9 @@ import { type RemovalReport, removeFromNode } from './removal.ts';
 
 const log = logger('node');
 
+/** The annotations of pods that were let go: as long as they stand, peers tunnel to nobody. */
+const STATUS_WRITTEN_WITHIN_MS = 3_000;
+
 export interface NodeServiceOptions {
   readonly config: AgentConfig;
   /** Who tells of pods: `kubernetes` or a folder. */
@@ -108,6 +111,8 @@ export class NodeService {
     this.#installation = undefined;
     await this.#handover?.close();
     this.#handover = undefined;
+    // Labels may still ask for the mesh: from here on nobody follows them.
+    await enrolment.quiesce();
     const { runDirectory, hostNetns } = this.#options.config;
     const report = await removeFromNode({
       installation,
@@ -116,6 +121,7 @@ export class NodeService {
       hostNetns,
       drain,
     });
+    await this.#podSource?.settled(STATUS_WRITTEN_WITHIN_MS);
     await this.#tell(report);
     return report;
   }

@@ -81,10 +81,15 @@ export class HostProbes implements ProbeExemptions {
     await this.#guardBridges();
   }
 
-  /** Leaves the rules as they are. */
-  async close(): Promise<void> {
+  /** From now on rules stay as they are, whatever happens to pods. */
+  async stop(): Promise<void> {
     this.#started = false;
     await this.#tail;
+  }
+
+  /** As `stop`, for good. */
+  async close(): Promise<void> {
+    await this.stop();
     this.#netns.close();
   }
 

@@ -20,6 +20,8 @@ export interface PodSource {
   readonly observer: EnrolmentObserver;
   /** What is not as it should be and is being tried again, in words. */
   problems(): string[];
+  /** Resolves when everything told so far is written, or after `ms`. */
+  settled(ms: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -33,7 +35,13 @@ export interface KubernetesSourceOptions {
 /** Rejects with `CONFIGURATION` when the folder cannot be read. */
 export async function openFolderSource(folder: string): Promise<PodSource> {
   const directory = await FilePodDirectory.open(folder);
-  return { directory, observer: NO_OBSERVER, problems: () => [], close: async () => directory.close() };
+  return {
+    directory,
+    observer: NO_OBSERVER,
+    problems: () => [],
+    settled: async () => undefined,
+    close: async () => directory.close(),
+  };
 }
 
 /** Does not wait for the API server. Throws `CONFIGURATION` when there is no credential or no node name. */
@@ -50,6 +58,7 @@ export function openKubernetesSource({ kubeconfig, nodeName, instance }: Kuberne
       ...directory.degraded(),
       ...writer.failing().map(({ key, attempts, reason }) => `status of ${key}: ${reason} (attempt ${attempts})`),
     ],
+    settled: (ms) => writer.settled(ms),
     close: async () => {
       await writer.close();
       directory.close();

@@ -3,6 +3,7 @@
  * in a queue, is written once however often it was told, and is tried again until it is written or the pod is gone.
  * What somebody else removes from the pod is written again.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ENROLMENT_EVENT } from '../../core/enrolment/redirection.ts';
 import { logger } from '../../core/log.ts';
 import { isConflict, isNotFound } from '../../kube/api-error.ts';
@@ -29,6 +30,7 @@ const log = logger('enrol');
 const AT_ONCE = 4;
 /** A self-test usually ends within this time, and then its outcome is written at once. */
 const SELF_TEST_MS = 20;
+const SETTLE_STEP_MS = 10;
 const LOGGED_ATTEMPTS = new Set([1, 10, 100, 1_000]);
 
 interface Wanted {
@@ -73,6 +75,14 @@ export class PodStatusWriter implements EnrolmentObserver {
   /** Pods whose status could not be written yet. */
   failing(): FailingKey<string>[] {
     return this.#queue.failing();
+  }
+
+  /** Resolves when everything told so far is written, or after `ms`: an API server may be away for long. */
+  async settled(ms: number): Promise<void> {
+    const deadline = performance.now() + ms;
+    while (this.#queue.length > 0 && performance.now() < deadline) await sleep(SETTLE_STEP_MS);
+    const leftMs = Math.max(0, deadline - performance.now());
+    await Promise.race([this.#events.flush(), sleep(leftMs, undefined, { ref: false })]);
   }
 
   /** Nothing is begun any more; resolves when nothing is under way. */

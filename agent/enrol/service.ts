@@ -36,6 +36,11 @@ export interface EnrolmentService {
   list(): PodView[];
   /** What is not as it should be and is being tried again, in words. */
   problems(): string[];
+  /**
+   * Nothing is begun any more: no CNI call is served, no label followed, nothing swept, no rule of the node put back. Pods
+   * that are held stay served and can be let go. For an agent that takes the mesh off the node; `close` still has to follow.
+   */
+  quiesce(): Promise<void>;
   /** Stops serving; pods keep their rules (an agent that restarts takes them up, until then they fail closed). */
   close(): Promise<void>;
 }
@@ -68,6 +73,12 @@ export async function startEnrolment(options: EnrolmentServiceOptions): Promise<
     running = new RunningPods({ directory, enrolment, eligibility, observer, netns });
   }
   const sweeper = new Sweeper(enrolment, probes);
+  const quiesce = async (): Promise<void> => {
+    await sweeper.close();
+    await running?.close();
+    await server.close();
+    await probes?.stop();
+  };
   return {
     enrolment,
     restored,
@@ -76,10 +87,9 @@ export async function startEnrolment(options: EnrolmentServiceOptions): Promise<
       ...(probes?.problem === undefined ? [] : [`rules of the node: ${probes.problem}`]),
       ...(running?.failing() ?? []).map(({ key, attempts, reason }) => `pod ${key}: ${reason} (attempt ${attempts})`),
     ],
+    quiesce,
     close: async () => {
-      await sweeper.close();
-      await running?.close();
-      await server.close();
+      await quiesce();
       await enrolment.close();
       await probes?.close();
     },

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { removeHostRules } from '../../agent/enrol/host-probes.ts';
 import { AmbitError } from '../../core/errors.ts';
 import { eventually } from '../support/eventually.ts';
 import { type KubeApi, openKubeApi } from '../support/kube-api.ts';
@@ -244,6 +245,29 @@ describe('what fails', () => {
       await api.startServer();
     }
     await says(world, world.meshed, 'web', ENROLLED);
+  });
+});
+
+describe('an agent that takes the mesh off its node', () => {
+  it('lets pods go although their labels ask for the mesh, and their marks go with them', async () => {
+    await using world = await KubeEnrolmentWorld.create(api);
+    const pod = await world.addPod(world.meshed, 'web');
+    const { service, source, enrolment } = await world.start({
+      node: { hostNetns: world.node.path },
+      leavingQuietMs: 60_000,
+    });
+    await says(world, world.meshed, 'web', ENROLLED);
+    await service.quiesce();
+    await enrolment.leave(`${world.meshed}/web`, 'the mesh is taken off the node');
+    await enrolment.release(`${world.meshed}/web`);
+    await removeHostRules(world.node.path);
+    await source.settled(10_000);
+    assert.equal(await world.statusOf(world.meshed, 'web'), NOTHING);
+    await world.label(`namespaces/${world.meshed}`, { touched: 'yes' });
+    await eventually('the change is known', () =>
+      assert.equal(source.directory.findNamespace(world.meshed)?.labels.touched, 'yes'),
+    );
+    assert.deepEqual([enrolment.list(), rulesOf(pod), world.node.exec('nft', 'list', 'ruleset')], [[], '', '']);
   });
 });
 
