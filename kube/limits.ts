@@ -51,8 +51,8 @@ export const KUBE_LIMITS_TABLE: readonly LimitRow[] = [
   {
     name: 'silenceMs',
     value: seconds(REFLECTOR_TIMES.silenceMs),
-    meaning: 'silence of a watch; bookmarks come about once a minute',
-    atTheLimit: 'the connection is closed and the watch resumed',
+    meaning: 'silence of a watch',
+    atTheLimit: 'the connection is closed, the watch resumed',
   },
   {
     name: 'watchSeconds',

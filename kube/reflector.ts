@@ -35,7 +35,7 @@ export const REFLECTOR_TIMES: ReflectorTimes = {
   maxBackoffMs: 30_000,
   absentBackoffMs: 5_000,
   watchSeconds: 300,
-  // Bookmarks come about once a minute.
+  // Bookmarks come about once a minute where there is anything to mark; a quiet watch is opened again, which costs little.
   silenceMs: 150_000,
   healthyMs: 1_000,
   patienceMs: 1_000,
@@ -82,8 +82,6 @@ export class Reflector<T = unknown> {
   #pageSize = PAGE_SIZE;
   /** Since when there is no watch. */
   #brokenMs: number | undefined;
-  /** Watches in a row that were accepted and said nothing at all. */
-  #silentWatches = 0;
   #told: string | undefined;
   #lists = 0;
 
@@ -138,6 +136,7 @@ export class Reflector<T = unknown> {
       if (signal.aborted) return;
       if (performance.now() - openedMs >= this.#times.healthyMs) this.#backoff.reset();
       if (failure !== undefined) this.#failed(failure);
+      if (failure?.reason === 'Silent' && (await this.#isAhead())) this.#position = undefined;
       // A server that ends watches at once, for whatever reason, is not asked in a tight loop.
       await sleep(this.#delayMs(failure), signal);
     }
@@ -181,7 +180,6 @@ export class Reflector<T = unknown> {
 
   #take(event: WatchEvent): void {
     if (this.#stop.signal.aborted) return;
-    this.#silentWatches = 0;
     if (event.type === 'BOOKMARK') {
       this.#position = event.resourceVersion;
       return;
@@ -190,6 +188,22 @@ export class Reflector<T = unknown> {
     if (event.type === 'DELETED') this.#sink.removed(item);
     else this.#sink.changed(item);
     this.#position = event.object.metadata.resourceVersion;
+  }
+
+  /**
+   * True when our position lies in the server's future: it was restored from a backup, and a watch from there would say
+   * nothing until it has caught up. Quiet kinds are silent too, so this is asked instead of listing them again and again.
+   */
+  async #isAhead(): Promise<boolean> {
+    const position = this.#position ?? '';
+    try {
+      const first = { limit: 1, continueToken: '', signal: this.#stop.signal };
+      const { resourceVersion } = await this.#client.listPage(this.#resource, this.#options, first);
+      const comparable = /^\d+$/.test(position) && /^\d+$/.test(resourceVersion);
+      return comparable && BigInt(resourceVersion) < BigInt(position);
+    } catch {
+      return false;
+    }
   }
 
   #recovered(): void {
@@ -204,8 +218,6 @@ export class Reflector<T = unknown> {
     if (!RESUMABLE.has(error.status) || error.reason.startsWith('Malformed') || error.reason === 'EventTooLarge') {
       this.#position = undefined;
     }
-    // One silent watch is a connection that is gone. Two may be a server that knows nothing of this position.
-    if (error.reason === 'Silent' && ++this.#silentWatches > 1) this.#position = undefined;
     if (error.reason === 'AnswerTooLarge' && this.#pageSize > 1) {
       this.#pageSize = Math.ceil(this.#pageSize / 4);
       return;

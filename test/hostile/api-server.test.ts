@@ -246,11 +246,17 @@ describe('a reflector', () => {
     });
   }
 
-  test('resumes after a silent watch, and lists again after a second one', async (context) => {
+  test('resumes after a silent watch, and lists again when its position lies in the future of the server', async (context) => {
     const silent = (response: ServerResponse): void => void response.writeHead(200).flushHeaders();
-    const { server, becomes } = await follow(context, [silent, silent, silent], [], { silenceMs: 100 });
-    await becomes('= a b', '= a b');
-    assert.deepEqual(versionsOf(server).slice(0, 2), ['10', '10']);
+    const answer = (version: string) => (response: ServerResponse) =>
+      sendJson(response, 200, list(['a'], { resourceVersion: version }));
+    const lists = [answer('10'), answer('12'), answer('9'), answer('9')];
+    const { server, becomes, reflector } = await follow(context, [silent, silent], lists, { silenceMs: 100 });
+    await becomes('= a', '= a');
+    await eventually('three watches', () => assert.deepEqual(versionsOf(server).slice(0, 3), ['10', '10', '9']));
+    assert.equal(reflector.lists, 2);
+    const limits = server.requests.flatMap((request) => /limit=(\d+)/.exec(request)?.[1] ?? []);
+    assert.deepEqual(limits.slice(0, 4), [String(PAGE_SIZE), '1', '1', String(PAGE_SIZE)]);
   });
 
   test('whose list expires in the middle begins it anew and never hands over a part', async (context) => {
