@@ -154,18 +154,21 @@ export class Bed extends Cluster {
   /** Folder of its state; `<state>/<node>/` has the files of a node. */
   readonly state: string;
   readonly #environment: Readonly<Record<string, string>>;
+  /** Somebody else's, who ends it (`AMBIT_TEST_BED`, for writing tests). */
+  readonly #given: boolean;
 
   constructor({ podNet = 'bridge', proxyMode = 'nftables', apiServerArgs = [] }: ClusterOptions) {
-    const name = `t${process.pid}`;
+    const given = process.env.AMBIT_TEST_BED;
+    const name = given ?? `t${process.pid}`;
     const state = join(process.env.AMBIT_BED_STATE ?? join(CLUSTER_CACHE, 'run'), name);
     super(join(state, 'kubeconfig'));
     this.name = name;
     this.state = state;
+    this.#given = given !== undefined;
     this.#environment = {
       AMBIT_BED: name,
       // Who finds it without its owner ends it (`bed reclaim`); and it ends with the process group of the test.
-      AMBIT_BED_OWNER: String(process.pid),
-      AMBIT_BED_ATTACHED: '1',
+      ...(this.#given ? {} : { AMBIT_BED_OWNER: String(process.pid), AMBIT_BED_ATTACHED: '1' }),
       AMBIT_BED_POD_NET: podNet,
       AMBIT_BED_PROXY_MODE: proxyMode,
       AMBIT_BED_APISERVER_ARGS: apiServerArgs.join(' '),
@@ -180,6 +183,11 @@ export class Bed extends Cluster {
   /** As if its power had failed. */
   async killNode(node: string): Promise<void> {
     await this.#bed(['kill', node]);
+  }
+
+  /** Nobody answers on the API server's address until `startNodes`. */
+  async killApiServer(): Promise<void> {
+    await this.#bed(['kill', 'kube-apiserver']);
   }
 
   nodeExec(node: string, command: readonly string[], options?: CommandOptions): Promise<string> {
@@ -197,7 +205,7 @@ export class Bed extends Cluster {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.closeClient();
-    await this.#bed(['down']);
+    if (!this.#given) await this.#bed(['down']);
   }
 
   #bed(args: readonly string[], options?: CommandOptions): Promise<string> {
