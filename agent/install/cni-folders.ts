@@ -9,6 +9,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readPodUid } from '../enrol/find-netns.ts';
+import { visiblePath } from './node-path.ts';
 
 export interface CniFolders {
   readonly binaryFolder: string;
@@ -92,13 +93,13 @@ const RUNTIMES: readonly RuntimeRow[] = [
 /** Never rejects: what cannot be read is left at the runtime's default. `hostProc`: the node's /proc, where it is visible. */
 export async function findCniFolders(hostRoot: string, hostProc?: string): Promise<CniFolders> {
   for (const runtime of RUNTIMES) {
-    if (!(await exists(join(hostRoot, runtime.socket)))) continue;
+    if (!(await exists(await visiblePath(hostRoot, runtime.socket)))) continue;
     const settings = new Map<string, string>();
     const read: string[] = [];
     const given = hostProc === undefined ? undefined : await findConfigurationArgument(hostProc, runtime);
     const paths = given === undefined ? await configurationFiles(hostRoot, runtime) : [given];
     for (const path of paths) {
-      const text = await readFile(join(hostRoot, path), 'utf8').catch(() => undefined);
+      const text = await readFile(await visiblePath(hostRoot, path), 'utf8').catch(() => undefined);
       if (text === undefined) continue;
       read.push(path);
       for (const [key, value] of cniSettings(text)) settings.set(key, value);
@@ -173,7 +174,7 @@ function configurationIn(words: readonly string[]): string | undefined {
 async function configurationFiles(hostRoot: string, runtime: RuntimeRow): Promise<string[]> {
   const files: string[] = [];
   for (const path of runtime.configurations) {
-    const names = await readdir(join(hostRoot, path)).catch(() => undefined);
+    const names = await readdir(await visiblePath(hostRoot, path)).catch(() => undefined);
     if (names === undefined) files.push(path);
     else files.push(...names.sort().map((name) => join(path, name)));
   }

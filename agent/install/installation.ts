@@ -2,13 +2,13 @@
  * The plugin on this node, as the agent starts and stops it: folders found, kept installed while the agent lives, and at the
  * end either left for the successor or taken away.
  */
-import { join } from 'node:path';
 import { PLUGIN_TYPE, type PluginEntry } from '../../core/enrolment/plugin-entry.ts';
 import { toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { type CniFolders, findCniFolders } from './cni-folders.ts';
 import { findInstalled, uninstallPlugin } from './installer.ts';
 import { InstallationKeeper, type KeeperStatus } from './keeper.ts';
+import { visiblePath } from './node-path.ts';
 
 const log = logger('install');
 
@@ -25,17 +25,20 @@ export interface InstallationOptions {
   readonly entry: PluginEntry;
 }
 
+/** The folders as this process reaches them. */
+interface VisibleFolders {
+  readonly binaryFolder: string;
+  readonly configFolder: string;
+}
+
 export class Installation {
   readonly folders: CniFolders;
-  readonly #visible: { readonly binaryFolder: string; readonly configFolder: string };
+  readonly #visible: VisibleFolders;
   readonly #keeper: InstallationKeeper;
 
-  private constructor(folders: CniFolders, options: InstallationOptions) {
+  private constructor(folders: CniFolders, visible: VisibleFolders, options: InstallationOptions) {
     this.folders = folders;
-    this.#visible = {
-      binaryFolder: join(options.hostRoot, folders.binaryFolder),
-      configFolder: join(options.hostRoot, folders.configFolder),
-    };
+    this.#visible = visible;
     this.#keeper = new InstallationKeeper({
       ...this.#visible,
       executable: options.executable,
@@ -53,7 +56,11 @@ export class Installation {
       foundBy: options.binaryFolder !== undefined && options.configFolder !== undefined ? 'settings' : found.foundBy,
     };
     log.info({ ...folders, hostRoot: options.hostRoot }, 'the folders of the container runtime');
-    const installation = new Installation(folders, options);
+    const visible = {
+      binaryFolder: await visiblePath(options.hostRoot, folders.binaryFolder),
+      configFolder: await visiblePath(options.hostRoot, folders.configFolder),
+    };
+    const installation = new Installation(folders, visible, options);
     await installation.#keeper.start();
     return installation;
   }
