@@ -69,7 +69,7 @@ const MESSAGES: [schema: DescMessage, name: string, fields: string][] = [
   [
     DeltaDiscoveryResponseSchema,
     'envoy.service.discovery.v3.DeltaDiscoveryResponse',
-    'system_version_info=1 resources=2 type_url=4 nonce=5 removed_resources=6',
+    'system_version_info=1 resources=2 type_url=4 nonce=5 removed_resources=6 control_plane=7',
   ],
   [ResourceSchema, 'envoy.service.discovery.v3.Resource', 'version=1 resource=2 name=3 aliases=4'],
   [StatusSchema, 'google.rpc.Status', 'code=1 message=2 details=3'],
