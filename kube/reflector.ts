@@ -82,6 +82,8 @@ export class Reflector<T = unknown> {
   #pageSize = PAGE_SIZE;
   /** Since when there is no watch. */
   #brokenMs: number | undefined;
+  /** The position was found to lie in the future of the server. */
+  #ahead = false;
   #told: string | undefined;
   #lists = 0;
 
@@ -136,7 +138,7 @@ export class Reflector<T = unknown> {
       if (signal.aborted) return;
       if (performance.now() - openedMs >= this.#times.healthyMs) this.#backoff.reset();
       if (failure !== undefined) this.#failed(failure);
-      if (failure?.reason === 'Silent' && (await this.#isAhead())) this.#position = undefined;
+      if (failure?.reason === 'Silent') this.#wasSilent();
       // A server that ends watches at once, for whatever reason, is not asked in a tight loop.
       await sleep(this.#delayMs(failure), signal);
     }
@@ -180,6 +182,7 @@ export class Reflector<T = unknown> {
 
   #take(event: WatchEvent): void {
     if (this.#stop.signal.aborted) return;
+    this.#ahead = false;
     if (event.type === 'BOOKMARK') {
       this.#position = event.resourceVersion;
       return;
@@ -190,12 +193,21 @@ export class Reflector<T = unknown> {
     this.#position = event.object.metadata.resourceVersion;
   }
 
+  /** Resuming does not wait for the answer, which may come over a connection that is gone too; the next silence knows it. */
+  #wasSilent(): void {
+    if (this.#ahead) this.#position = undefined;
+    this.#ahead = false;
+    void this.#isAhead().then((ahead) => {
+      this.#ahead = ahead;
+    });
+  }
+
   /**
    * True when our position lies in the server's future: it was restored from a backup, and a watch from there would say
    * nothing until it has caught up. Quiet kinds are silent too, so this is asked instead of listing them again and again.
    */
   async #isAhead(): Promise<boolean> {
-    const position = this.#position ?? '';
+    const position = this.#position ?? '0';
     try {
       const first = { limit: 1, continueToken: '', signal: this.#stop.signal };
       const { resourceVersion } = await this.#client.listPage(this.#resource, this.#options, first);
