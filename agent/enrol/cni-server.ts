@@ -36,7 +36,7 @@ const WRITABLE_BY_OTHERS = 0o022;
 export interface CniServerOptions {
   readonly runDirectory: string;
   readonly enrolment: Enrolment;
-  /** Undefined when calls can be served; otherwise what is missing, for STATUS. */
+  /** Undefined when pods can be captured; otherwise what is missing, for STATUS. */
   readonly notReady: () => string | undefined;
 }
 
@@ -125,11 +125,12 @@ export class CniServer {
   /** Undefined for calls that do not exist. */
   async #dispatch(request: IncomingMessage): Promise<AgentAnswer | undefined> {
     const { enrolment, notReady } = this.#options;
-    const missing = notReady();
-    if (missing !== undefined && request.url !== WIRE_PATHS.del) throw new AmbitError('AGENT_UNREACHABLE', missing);
     switch (`${request.method} ${request.url}`) {
-      case `GET ${WIRE_PATHS.status}`:
+      case `GET ${WIRE_PATHS.status}`: {
+        const missing = notReady();
+        if (missing !== undefined) throw new AmbitError('AGENT_UNREACHABLE', missing);
         return { kind: 'done', detail: 'ready' };
+      }
       case `POST ${WIRE_PATHS.add}`:
         return await enrolment.add(decodePodRequest(await readBody(request)));
       case `POST ${WIRE_PATHS.del}`:

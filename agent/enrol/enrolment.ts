@@ -58,6 +58,8 @@ export interface EnrolmentOptions {
   readonly observer?: EnrolmentObserver;
   readonly probes?: ProbeExemptions;
   readonly node?: NodeView;
+  /** Undefined when new pods can be captured, otherwise what is missing; they wait then, pods outside the mesh do not. */
+  readonly notReady?: () => string | undefined;
   /** Whether a connection from inside each pod must prove that it is redirected. Default: no. */
   readonly selfTest?: boolean;
   /** How long a pod that leaves keeps its listeners at least, for peers that have not heard of it yet. */
@@ -67,6 +69,7 @@ export interface EnrolmentOptions {
 export class Enrolment {
   readonly sandboxes: SandboxStore;
   readonly #admission: AdmissionOptions;
+  readonly #notReady: () => string | undefined;
   readonly #tools: StepTools;
   readonly #observer: EnrolmentObserver;
   readonly #selfTests: SelfTests | undefined;
@@ -79,6 +82,7 @@ export class Enrolment {
     const { capture, probes = NO_EXEMPTIONS, node = {}, observer = NO_OBSERVER } = options;
     this.sandboxes = sandboxes;
     this.#admission = { ...options, waitMs: options.podWaitMs ?? DEFAULT_POD_WAIT_MS };
+    this.#notReady = options.notReady ?? (() => undefined);
     this.#tools = { capture, store, claims: new NetnsClaims(), probes, node };
     this.#observer = observer;
     this.#selfTests = options.selfTest === true ? new SelfTests(observer) : undefined;
@@ -112,6 +116,8 @@ export class Enrolment {
     if (admission.kind === 'ineligible') return { kind: 'ignored', detail: admission.detail };
     const key = keyOf(request.pod);
     try {
+      const missing = this.#notReady();
+      if (missing !== undefined) throw new AmbitError('AGENT_UNREACHABLE', `the agent is not ready: ${missing}`);
       const order = orderOfRequest(request, admission.pod);
       return await this.#queue.run(key, () => this.#enrol(key, order));
     } catch (thrown) {

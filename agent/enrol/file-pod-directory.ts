@@ -14,10 +14,13 @@ const log = logger('enrol');
 
 /** Editors write a file in several steps: one reading serves all events of this time. */
 const SETTLE_MS = 30;
+/** Where the machine has no watch left to give (fs.inotify.max_user_instances), the folder is read this often. */
+const RESCAN_MS = 1_000;
 
 export class FilePodDirectory implements PodDirectory {
   readonly #folder: string;
-  readonly #watcher: FSWatcher;
+  readonly #watcher: FSWatcher | undefined;
+  readonly #rescan: NodeJS.Timeout | undefined;
   readonly #listeners = new Set<(change: DirectoryChange) => void>();
   /** A folder is read as a whole before it is opened. */
   readonly synced = true;
@@ -29,10 +32,8 @@ export class FilePodDirectory implements PodDirectory {
 
   private constructor(folder: string) {
     this.#folder = folder;
-    this.#watcher = watch(folder, () => this.#schedule());
-    this.#watcher.on('error', (error) =>
-      log.error({ folder, reason: error.message }, 'the pod folder is no longer watched'),
-    );
+    this.#watcher = openWatcher(folder, () => this.#schedule());
+    if (this.#watcher === undefined) this.#rescan = setInterval(() => this.#schedule(), RESCAN_MS).unref();
   }
 
   /** Resolves after the first reading. Throws `CONFIGURATION` when the folder cannot be read. */
@@ -64,7 +65,8 @@ export class FilePodDirectory implements PodDirectory {
   }
 
   close(): void {
-    this.#watcher.close();
+    this.#watcher?.close();
+    clearInterval(this.#rescan);
     clearTimeout(this.#timer);
     this.#listeners.clear();
   }
@@ -103,6 +105,19 @@ export class FilePodDirectory implements PodDirectory {
     for (const { line, reason } of objects.problems) log.warn({ file: name, line, reason }, 'an object is not used');
     const former = this.#files.get(name);
     return former === undefined ? objects : withFormer(objects, former);
+  }
+}
+
+/** Undefined when the folder cannot be watched; whether it can be read shows when it is. */
+function openWatcher(folder: string, onChange: () => void): FSWatcher | undefined {
+  try {
+    return watch(folder, onChange).on('error', (error) =>
+      log.error({ folder, reason: error.message }, 'the pod folder is no longer watched'),
+    );
+  } catch (thrown) {
+    const reason = thrown instanceof Error ? thrown.message : String(thrown);
+    log.warn({ folder, reason }, 'the pod folder cannot be watched and is read again and again');
+    return undefined;
   }
 }
 
