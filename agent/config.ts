@@ -73,6 +73,7 @@ export const SETTINGS = {
   }),
   trustDomain: setting({
     env: ['TRUST_DOMAIN'],
+    chart: 'trustDomain',
     parse: text,
     default: () => 'cluster.local',
     documentation: 'Trust domain of the identities of local pods.',
@@ -85,18 +86,21 @@ export const SETTINGS = {
   }),
   network: setting({
     env: ['NETWORK'],
+    chart: 'global.network',
     parse: text,
     default: () => '',
     documentation: 'Network this node belongs to.',
   }),
   clusterId: setting({
     env: ['ISTIO_META_CLUSTER_ID', 'CLUSTER_ID'],
+    chart: 'global.multiCluster.clusterName',
     parse: text,
     default: () => 'Kubernetes',
     documentation: 'Cluster this node belongs to; a label of the metrics.',
   }),
   workers: setting({
     env: ['AMBIT_WORKERS', 'ZTUNNEL_WORKER_THREADS'],
+    chart: 'workers',
     parse: workers,
     default: () => Math.max(2, Math.ceil(availableParallelism() / 4)),
     unit: 'threads',
@@ -104,12 +108,14 @@ export const SETTINGS = {
   }),
   outboundPolicy: setting<'ALLOW_ANY' | 'REGISTRY_ONLY'>({
     env: ['OUTBOUND_POLICY'],
+    chart: 'outboundPolicy',
     parse: oneOf('ALLOW_ANY', 'REGISTRY_ONLY'),
     default: () => 'ALLOW_ANY',
     documentation: 'What happens to connections whose destination the registry does not know.',
   }),
   forceEncryption: setting({
     env: ['FORCE_ENCRYPTION'],
+    chart: 'ambient.forceEncryption',
     parse: boolean,
     default: () => false,
     documentation: 'Tunnels also between pods of this node, instead of the direct path.',
@@ -129,6 +135,7 @@ export const SETTINGS = {
   }),
   accessLog: setting({
     env: ['AMBIT_ACCESS_LOG'],
+    chart: 'accessLog',
     parse: boolean,
     default: () => true,
     documentation:
@@ -136,12 +143,14 @@ export const SETTINGS = {
   }),
   logLevel: setting<'debug' | 'info' | 'warn' | 'error'>({
     env: ['AMBIT_LOG_LEVEL'],
+    chart: 'logLevel',
     parse: oneOf('debug', 'info', 'warn', 'error'),
     default: () => 'info',
     documentation: 'Level of the agent log on standard error; changeable at run time.',
   }),
   terminationGracePeriodSeconds: setting<number | undefined>({
     env: ['TERMINATION_GRACE_PERIOD_SECONDS'],
+    chart: 'terminationGracePeriodSeconds',
     parse: integer(0, 86_400),
     default: () => undefined,
     unit: 'seconds',

@@ -17,6 +17,8 @@ export interface Setting<T> {
   readonly unit?: string;
   readonly secret?: true;
   readonly documentation: string;
+  /** Path of the value of the Helm chart that sets it, such as `ambient.forceEncryption`; absent: the chart does not. */
+  readonly chart?: string;
 }
 
 const ok = <T>(value: T): Parsed<T> => ({ ok: true, value });

@@ -2,6 +2,19 @@
 {{ .Values.resourceName | default "ambit-agent" }}
 {{- end -}}
 
+{{- /* Objects of the cluster: two releases in different namespaces must not share them. */ -}}
+{{- define "ambit-agent.clusterName" -}}
+{{ include "ambit-agent.name" . }}-{{ .Release.Namespace }}
+{{- end -}}
+
+{{- /* Not empty: objects of the cluster are to be made, or those in a namespace. */ -}}
+{{- define "ambit-agent.clusterScope" -}}
+{{- if ne .Values.global.resourceScope "namespace" }}yes{{ end -}}
+{{- end -}}
+{{- define "ambit-agent.namespaceScope" -}}
+{{- if ne .Values.global.resourceScope "cluster" }}yes{{ end -}}
+{{- end -}}
+
 {{- define "ambit-agent.image" -}}
 {{- if contains "/" .Values.image -}}
 {{ .Values.image }}
@@ -15,7 +28,7 @@
 {{- end -}}
 
 {{- define "ambit-agent.controlAddress" -}}
-istiod.{{ include "ambit-agent.controlNamespace" . }}.svc:15012
+istiod{{ if .Values.revision }}-{{ .Values.revision }}{{ end }}.{{ include "ambit-agent.controlNamespace" . }}.svc:15012
 {{- end -}}
 
 {{- define "ambit-agent.excludedNamespaces" -}}
@@ -35,6 +48,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: ambit
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- with .Values.revision }}
+istio.io/rev: {{ . }}
+{{- end }}
 {{- with .Values.labels }}
 {{ toYaml . }}
 {{- end }}
@@ -42,5 +58,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{- /* Both folders are given: nothing but them needs to be visible. */ -}}
 {{- define "ambit-agent.narrowMounts" -}}
-{{- if and .Values.cniBinDir .Values.cniConfDir }}yes{{ end -}}
+{{- if and .Values.cniBinDir .Values.cniConfDir }}yes{{ else if or .Values.cniBinDir .Values.cniConfDir }}{{ fail "cniBinDir and cniConfDir belong together: name both folders, or none to have them found" }}{{ end -}}
+{{- end -}}
+
+{{- define "ambit-agent.seLinuxOptions" -}}
+{{- if .Values.seLinuxOptions -}}
+{{ toYaml .Values.seLinuxOptions }}
+{{- else if eq .Values.global.platform "openshift" -}}
+type: spc_t
+{{- end -}}
 {{- end -}}
