@@ -2,6 +2,7 @@
  * Replicas of the control plane as processes of their own on a real API server: the bundle, with the environment and the
  * rights of the chart. And what tests ask them. Everything ends with the test.
  */
+import { rmSync } from 'node:fs';
 import type { ClientHttp2Session } from 'node:http2';
 import type { TestContext } from 'node:test';
 import { Metadata } from '@grpc/grpc-js';
@@ -58,12 +59,12 @@ export class ControlReplica {
     };
     const args = Object.entries(variables).map(([variable, value]) => `${variable}=${value}`);
     const file = await buildControl();
-    const child = new OwnProcess(makeRunFolder('ambit-control'), name, '/usr/bin/env', [
-      ...args,
-      process.execPath,
-      file,
-    ]);
-    context.after(() => child.kill());
+    const folder = makeRunFolder('ambit-control');
+    const child = new OwnProcess(folder, name, '/usr/bin/env', [...args, process.execPath, file]);
+    context.after(async () => {
+      await child.kill();
+      rmSync(folder, { recursive: true, force: true });
+    });
     return new ControlReplica(name, port, statusPort, child);
   }
 
