@@ -61,9 +61,12 @@ describe('a watch that ends', () => {
     const world = await openWorld(context, kubeconfigVia(api, relay.port), times);
     const sink = await startSource(context, world.source);
     const { lists } = world.source;
+    // The watch stands: one that is just being opened would end at the time limit of a call.
+    await world.put({ name: 'b', label: '1' });
+    await sink.sees('b=1');
     relay.silence();
     await world.put({ name: 'a', label: '1' });
-    await sink.sees('a=1');
+    await sink.sees('a=1 b=1');
     assert.equal(world.source.lists, lists);
   });
 
