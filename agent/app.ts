@@ -11,6 +11,7 @@ import { hostname } from 'node:os';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger, setLogLevel } from '../core/log.ts';
 import { releaseMainWhenIdle } from '../reactor/spare-memory.ts';
+import { gatherNodeStatus } from './admin/node-status.ts';
 import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
 import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
@@ -244,6 +245,17 @@ export class App implements AdminSource {
 
   readiness(): readonly string[] {
     return this.#node?.retired === true ? ['another agent has taken over'] : [...this.#pending];
+  }
+
+  nodeStatus(probe: boolean): ReturnType<typeof gatherNodeStatus> {
+    const parts = {
+      config: this.#config,
+      pending: this.readiness(),
+      node: this.#node,
+      certificates: this.#certificates.status(),
+      xds: this.#xds?.stats,
+    };
+    return gatherNodeStatus(parts, probe);
   }
 
   logLevel(): LogLevel {

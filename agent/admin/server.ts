@@ -6,6 +6,7 @@ import { AmbitError } from '../../core/errors.ts';
 import { configDump } from './config-dump.ts';
 import { type Answer, type HttpServer, json, openHttpServer, type Route, text } from './http.ts';
 import { expose } from './metrics.ts';
+import { nodeReport } from './node-report.ts';
 import { processSamples, snapshotSamples } from './samples.ts';
 import type { AdminPorts, AdminServers, AdminSource, LogLevel } from './source.ts';
 import { why } from './why.ts';
@@ -44,6 +45,7 @@ function adminRoutes(source: AdminSource): Record<string, Route> {
     '/': get(index),
     '/config_dump': get(async () => json(await configDump(source))),
     '/connections': get(async () => json(await source.connections())),
+    '/node': get(async (query) => json(await nodeReport(await source.nodeStatus(query.has('probe'))))),
     '/why': get((query) => whyPage(source, query)),
     '/logging': { method: 'POST', answer: (query) => logging(source, query) },
   };
@@ -57,6 +59,7 @@ function index(): Answer {
   const rows = [
     ['config_dump', 'everything this agent knows: workloads, services, policies, certificates, pods (JSON)'],
     ['connections', 'live connections (JSON)'],
+    ['node', 'this agent and its node: versions, limits in use, plugin, pods, certificates (JSON)'],
     ['why?from=namespace/name&to=host:port', 'what would happen to a connection, and why (JSON)'],
   ];
   const items = rows.map(([path, about]) => `<li><a href="/${path?.replace('&', '&amp;')}">/${path}</a> ${about}</li>`);

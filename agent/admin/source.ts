@@ -9,6 +9,7 @@ import type { LiveConnectionView, WorkerMetrics } from '../dataplane/messages.ts
 import type { EnrolledPod } from '../dataplane/pod-capture.ts';
 import type { RouteSettings } from '../route/outbound.ts';
 import type { MeshState } from '../state/mesh-state.ts';
+import type { NodeStatus } from './node-report.ts';
 
 /** One identity the agent holds or wants to hold a certificate for. */
 export interface CertificateView {
@@ -65,6 +66,8 @@ export interface AdminSource {
   /** One answer of every worker; workers that do not answer within a second are left out. */
   collectMetrics(): Promise<MetricsSnapshot>;
   connections(): Promise<readonly LiveConnectionView[]>;
+  /** `probe`: also try from inside every enrolled pod whether it is redirected, within three seconds. */
+  nodeStatus(probe: boolean): Promise<NodeStatus>;
   /** Names of the start-up tasks that are not finished (`state manager`, `workload proxy manager`, `proxy`); empty = ready. */
   readiness(): readonly string[];
   logLevel(): LogLevel;

@@ -36,6 +36,8 @@ export interface EnrolmentService {
   list(): PodView[];
   /** What is not as it should be and is being tried again, in words. */
   problems(): string[];
+  /** Are connections of the kubelet recognised? `recognised`, or why not, in words. */
+  probes(): string;
   /**
    * Nothing is begun any more: no CNI call is served, no label followed, nothing swept, no rule of the node put back. Pods
    * that are held stay served and can be let go. For an agent that takes the mesh off the node; `close` still has to follow.
@@ -87,6 +89,7 @@ export async function startEnrolment(options: EnrolmentServiceOptions): Promise<
       ...(probes?.problem === undefined ? [] : [`rules of the node: ${probes.problem}`]),
       ...(running?.failing() ?? []).map(({ key, attempts, reason }) => `pod ${key}: ${reason} (attempt ${attempts})`),
     ],
+    probes: () => (probes === undefined ? 'the network of the node is not visible' : (probes.problem ?? 'recognised')),
     quiesce,
     close: async () => {
       await quiesce();

@@ -45,6 +45,10 @@ export interface CertificateStatus {
     | { readonly kind: 'initializing' }
     | { readonly kind: 'unavailable'; readonly reason: string };
   readonly certificate: IssuedCertificate | undefined;
+  /** Requests that failed since the last that succeeded. */
+  readonly failures: number;
+  /** The last request that failed, also of an identity that has a certificate. */
+  readonly lastFailure: { readonly atMs: number; readonly reason: string } | undefined;
 }
 
 interface Waiter {
@@ -59,6 +63,8 @@ interface Entry {
   certificate: IssuedCertificate | undefined;
   /** The last failure while there is no certificate. */
   error: AmbitError | undefined;
+  failures: number;
+  lastFailure: CertificateStatus['lastFailure'];
   /** Set while a request is under way. */
   request: AbortController | undefined;
   priority: CertificatePriority;
@@ -135,7 +141,8 @@ export class Certificates {
           : entry.error !== undefined
             ? ({ kind: 'unavailable', reason: entry.error.message } as const)
             : ({ kind: 'initializing' } as const);
-      return { identity: entry.identity, state, certificate };
+      const { identity, failures, lastFailure } = entry;
+      return { identity, state, certificate, failures, lastFailure };
     });
     return list.sort((a, b) => (a.identity < b.identity ? -1 : 1));
   }
@@ -160,6 +167,8 @@ export class Certificates {
       waiters: [],
       certificate: undefined,
       error: undefined,
+      failures: 0,
+      lastFailure: undefined,
       request: undefined,
       priority,
       dueMs: clock.nowMs(),
@@ -220,6 +229,7 @@ export class Certificates {
   #issued(entry: Entry, certificate: IssuedCertificate): void {
     entry.certificate = certificate;
     entry.error = undefined;
+    entry.failures = 0;
     entry.backoff.reset();
     entry.priority = 'background';
     entry.dueMs = renewalTimeMs(certificate, this.#options.clock.nowMs(), this.#options.random);
@@ -229,6 +239,8 @@ export class Certificates {
 
   #refused(entry: Entry, error: AmbitError): void {
     const nowMs = this.#options.clock.nowMs();
+    entry.failures++;
+    entry.lastFailure = { atMs: nowMs, reason: error.message };
     const delayMs = entry.backoff.nextDelayMs();
     const { certificate } = entry;
     const kept = certificate !== undefined && this.#isValid(certificate);

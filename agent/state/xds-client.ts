@@ -53,6 +53,10 @@ export type XdsTermination = 'ConnectionError' | 'Error' | 'Reconnect' | 'Comple
 /** Totals since the client was made. */
 export interface XdsClientStats {
   readonly connected: boolean;
+  /** Milliseconds since the epoch: when the present stream began; undefined without one. */
+  readonly connectedSinceMs: number | undefined;
+  /** When everything had come for the first time. */
+  readonly syncedAtMs: number | undefined;
   readonly terminations: Readonly<Record<XdsTermination, number>>;
   /** Responses by type URL. */
   readonly messages: Readonly<Record<string, number>>;
@@ -81,6 +85,8 @@ export class XdsClient {
   readonly #messageBytes: Record<string, number> = {};
   #state: 'idle' | 'waiting' | 'connecting' | 'streaming' | 'stopped' = 'idle';
   #onSynced: () => void = () => {};
+  #connectedSinceMs: number | undefined;
+  #syncedAtMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #client: Client | undefined;
   #call: Call | undefined;
@@ -99,6 +105,8 @@ export class XdsClient {
   get stats(): XdsClientStats {
     return {
       connected: this.#state === 'streaming',
+      connectedSinceMs: this.#state === 'streaming' ? this.#connectedSinceMs : undefined,
+      syncedAtMs: this.#syncedAtMs,
       terminations: { ...this.#terminations },
       messages: { ...this.#messages },
       messageBytes: { ...this.#messageBytes },
@@ -142,11 +150,11 @@ export class XdsClient {
       this.#ended(reason, error);
     };
     call.on('metadata', () => {
-      if (this.#call === call) this.#state = 'streaming';
+      if (this.#call === call) this.#streams();
     });
     call.on('data', (response: DeltaDiscoveryResponse) => {
       if (this.#call !== call) return;
-      this.#state = 'streaming';
+      this.#streams();
       try {
         this.#handle(response);
       } catch (thrown) {
@@ -162,6 +170,11 @@ export class XdsClient {
       over(reason, new AmbitError('XDS', error.details || error.message, { cause: error }));
     });
     call.on('end', () => over('Complete'));
+  }
+
+  #streams(): void {
+    if (this.#state !== 'streaming') this.#connectedSinceMs = Date.now();
+    this.#state = 'streaming';
   }
 
   #handle(response: DeltaDiscoveryResponse): void {
@@ -184,7 +197,9 @@ export class XdsClient {
     if (moreFollows(response.controlPlane?.identifier ?? '')) return;
     this.#unsynced.delete(typeUrl);
     if (typeUrl === AUTHORIZATION_TYPE) this.#feed.policiesArrived();
-    if (this.#unsynced.size === 0) this.#onSynced();
+    if (this.#unsynced.size > 0) return;
+    this.#syncedAtMs ??= Date.now();
+    this.#onSynced();
   }
 
   #toUpdate(response: DeltaDiscoveryResponse, errors: ResourceError[]): ResourceUpdate {

@@ -58,6 +58,10 @@ export function testAdminSource(fields: Partial<AdminSource> = {}): AdminSource 
     pods: () => [],
     collectMetrics: async () => testSnapshot(),
     connections: async () => [],
+    nodeStatus: async () => ({
+      hostNetns: undefined,
+      report: { node: 'a', pod: 'agent-a', pending: [], retired: false, problems: [], pods: [], identities: [] },
+    }),
     readiness: () => [],
     logLevel: () => 'info',
     setLogLevel: () => {},
