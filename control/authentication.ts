@@ -20,7 +20,7 @@ import { RateLimit } from './rate-limit.ts';
 export interface Caller {
   readonly namespace: string;
   readonly serviceAccount: string;
-  /** The node the caller is bound to; undefined for a workload that speaks for itself. */
+  /** The node that the caller, an agent, serves; undefined for a workload that speaks for itself, wherever it runs. */
   readonly node: string | undefined;
   /** The pod that the API server bound the caller's token to; undefined where nobody vouches for one. */
   readonly pod?: { readonly name: string; readonly uid: string } | undefined;
@@ -28,6 +28,12 @@ export interface Caller {
   readonly how: 'token' | 'certificate';
   /** When the proof ends, milliseconds since the epoch. */
   readonly expiresMs: number;
+}
+
+/** Who shares bounds: the agents of a node, else a pod, else an account. */
+export function callerKey({ node, pod, namespace, serviceAccount }: Caller): string {
+  if (node !== undefined) return `node ${node}`;
+  return pod === undefined ? `${namespace}/${serviceAccount}` : `pod ${pod.uid}`;
 }
 
 /** What a call brings besides its headers. */

@@ -72,6 +72,7 @@ function kubernetes(config: ControlConfig, store: ObjectStore): Platform {
       openRootStore: () => findRootStore(client, { namespace, trustDomain, pluginFolder }),
       tokens: new KubernetesTokenAuthenticator(client, {
         audiences: config.tokenAudiences,
+        nodeAccounts: new Set(config.trustedNodeAccounts),
         keys: new TokenKeys(client),
         nodeOfPod: (of, name, uid) => {
           const pod = store.find('Pod', of, name);

@@ -42,6 +42,8 @@ interface Verdict {
 export interface KubernetesTokenOptions {
   /** A token for any of them is accepted. */
   readonly audiences: readonly string[];
+  /** Accounts of agents, `<namespace>/<service account>`: nobody else speaks for the node of its pod. */
+  readonly nodeAccounts: ReadonlySet<string>;
   /** The node of a pod, for API servers that do not name it in the review; undefined when the pod is not known. */
   readonly nodeOfPod?: (namespace: string, name: string, uid: string) => string | undefined;
   /** Undefined: every token that is not obviously wrong goes to the API server. */
@@ -86,6 +88,10 @@ export class KubernetesTokenAuthenticator implements Authenticator {
     const fault = findObviousFault(claims, this.#options.audiences, this.#now());
     if (fault !== undefined) throw new AmbitError('AUTHENTICATION', `the token is ${fault}`);
     const caller = await this.#verdict(token, claims, connection?.peer ?? '');
+    // Tokens of all pods name a node. A workload must not see what agents see, nor use up what is theirs.
+    if (!this.#options.nodeAccounts.has(`${caller.namespace}/${caller.serviceAccount}`)) {
+      return { ...caller, node: undefined };
+    }
     if (caller.node !== undefined || caller.pod === undefined) return caller;
     const node = this.#options.nodeOfPod?.(caller.namespace, caller.pod.name, caller.pod.uid);
     return { ...caller, node };

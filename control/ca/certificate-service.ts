@@ -14,7 +14,7 @@ import {
 } from '../../api/gen/istio/v1/auth/ca_pb.js';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
-import type { Caller } from '../authentication.ts';
+import { type Caller, callerKey } from '../authentication.ts';
 import type { ControlMetrics } from '../metrics.ts';
 import type { CertificateAuthority } from './authority.ts';
 import { readCertificateRequest } from './certificate-request.ts';
@@ -67,7 +67,7 @@ export class CertificateService {
     const account = `${caller.namespace}/${caller.serviceAccount}`;
     const facts = { peer, caller: account, node: caller.node, pod: caller.pod?.name, how: caller.how };
     try {
-      const key = caller.node ?? account;
+      const key = callerKey(caller);
       this.#rates.countRequest(key);
       const verdict = await this.#authorize(key, caller, requestedIdentity(request));
       if (verdict.kind === 'refused') throw new AmbitError(verdict.code, verdict.reason);

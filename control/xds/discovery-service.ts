@@ -8,7 +8,7 @@
 import { status } from '@grpc/grpc-js';
 import { AmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
-import type { Caller } from '../authentication.ts';
+import { type Caller, callerKey } from '../authentication.ts';
 import { RESOURCE_TYPES, type Resource, type ResourceType, type ResourceUpdate } from '../discovery/resource.ts';
 import { visible } from '../discovery/visibility.ts';
 import type { ControlMetrics } from '../metrics.ts';
@@ -246,12 +246,6 @@ export class DiscoveryService {
     this.#metrics.xdsRefusals.inc({ reason });
     call.emit('error', { code, details });
   }
-}
-
-/** Who shares bounds: all of a node, else a pod, else an account. */
-function callerKey({ node, pod, namespace, serviceAccount }: Caller): string {
-  if (node !== undefined) return `node ${node}`;
-  return pod === undefined ? `${namespace}/${serviceAccount}` : `pod ${pod.uid}`;
 }
 
 /** Agents that serve a node see everything; whoever else, what its namespace may see. */

@@ -60,6 +60,7 @@ export class ClusterCa {
     this.authority = new CertificateAuthority(store, policy);
     this.tokens = new KubernetesTokenAuthenticator(client, {
       audiences: ['istio-ca'],
+      nodeAccounts: new Set(['istio-system/ambit-agent']),
       keys: new TokenKeys(client),
     });
     const rules = {

@@ -8,7 +8,7 @@ import { KubernetesTokenAuthenticator, REVIEW_LIMITS } from '../../../control/au
 import { findObviousFault, readClaims } from '../../../control/authentication/token-claims.ts';
 import { TokenKeys } from '../../../control/authentication/token-keys.ts';
 import { callerOfReview } from '../../../control/authentication/token-review.ts';
-import { type Authenticator, AuthenticatorChain } from '../../../control/authentication.ts';
+import { type Authenticator, AuthenticatorChain, callerKey } from '../../../control/authentication.ts';
 import { AmbitError } from '../../../core/errors.ts';
 import { KubernetesApiError } from '../../../kube/api-error.ts';
 import { bearer } from '../../support/control.ts';
@@ -140,8 +140,9 @@ function authenticator(
   api: FakeApi,
   options: { now?: () => number; keys?: TokenKeys } = {},
 ): KubernetesTokenAuthenticator {
-  return new KubernetesTokenAuthenticator(api, { audiences: ['istio-ca'], now: () => NOW, ...options });
+  return new KubernetesTokenAuthenticator(api, { ...RULES, now: () => NOW, ...options });
 }
+const RULES = { audiences: ['istio-ca'], nodeAccounts: new Set(['istio-system/ztunnel']) };
 const from = (peer: string) => ({ peer, certificate: undefined });
 
 test('a token is asked about once, however many calls bring it, and again when the verdict is old', async () => {
@@ -193,8 +194,22 @@ test('the node of a pod is looked up where the API server does not name it', asy
   api.answer = async () => without('node-name');
   const nodeOfPod = (namespace: string, name: string, uid: string): string | undefined =>
     `${namespace}/${name}/${uid}` === 'istio-system/agent-1/uid-1' ? 'node-z' : undefined;
-  const tokens = new KubernetesTokenAuthenticator(api, { audiences: ['istio-ca'], nodeOfPod });
+  const tokens = new KubernetesTokenAuthenticator(api, { ...RULES, nodeOfPod });
   assert.equal((await tokens.authenticate(bearer(await token(ACCOUNT)))).node, 'node-z');
+});
+
+test('only agents speak for the node that their token names: every pod has a token that names one', async () => {
+  const api = new FakeApi();
+  const tokens = new KubernetesTokenAuthenticator(api, { ...RULES, nodeOfPod: () => 'node-z' });
+  const agent = await tokens.authenticate(bearer(await token(ACCOUNT)));
+  assert.deepEqual([agent.node, callerKey(agent)], ['node-a', 'node node-a']);
+  const username = 'system:serviceaccount:shop:web';
+  for (const answer of [review({ user: { ...USER, username } }), review({ user: { ...USER, username, extra: {} } })]) {
+    api.answer = async () => answer;
+    const workload = await tokens.authenticate(bearer(await token(username, { seconds: 100 + api.asked })));
+    assert.equal(workload.node, undefined);
+    assert.equal(callerKey(workload), workload.pod === undefined ? 'shop/web' : 'pod uid-1');
+  }
 });
 
 test('a peer with many tokens is cut off, another is served; memory stays bounded', async () => {
