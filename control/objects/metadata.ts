@@ -53,8 +53,10 @@ const timestamp: Decoder<number> = text('a time like 2026-01-31T12:00:00Z', (val
   return Number.isNaN(ms) ? undefined : ms;
 });
 
-/** Domain of an annotation the mesh reads. */
-const MESH_ANNOTATION = /^([-a-z0-9.]*\.)?(istio\.io|ambit(\.[-a-z0-9.]+)?)\//;
+/** On pods that a kubelet made up to show what it runs of its own accord. */
+export const MIRROR_ANNOTATION = 'kubernetes.io/config.mirror';
+/** An annotation the mesh reads: of its own domains, and that of mirror pods. */
+const MESH_ANNOTATION = /^(([-a-z0-9.]*\.)?(istio\.io|ambit(\.[-a-z0-9.]+)?)\/|kubernetes\.io\/config\.mirror$)/;
 
 /** Annotations of others are not even looked at: they may be as large as an object may be. */
 const annotations: Decoder<ReadonlyMap<string, string>> = (value, path, report) => {

@@ -15,7 +15,7 @@ import {
 } from '../../core/decoder.ts';
 import { type IpAddress, parseIp } from '../../core/ip.ts';
 import { interned, internedList } from './intern.ts';
-import { metadata, type ObjectMeta, objectName } from './metadata.ts';
+import { MIRROR_ANNOTATION, metadata, type ObjectMeta, objectName } from './metadata.ts';
 
 export const POD_PHASES = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const;
 
@@ -24,6 +24,7 @@ export interface Pod {
   readonly meta: ObjectMeta;
   /** Empty until scheduled. */
   readonly nodeName: string;
+  /** Empty: none, so that nobody gets an identity for it. */
   readonly serviceAccount: string;
   readonly hostNetwork: boolean;
   /** Named TCP ports of all long-running containers, in order of declaration. */
@@ -50,7 +51,7 @@ const wirePod = object(
     spec: object(
       {
         nodeName: withDefault(string, ''),
-        serviceAccountName: withDefault(objectName, 'default'),
+        serviceAccountName: optional(objectName),
         hostNetwork: withDefault(boolean, false),
         containers: withDefault(list(container), []),
         initContainers: withDefault(list(container), []),
@@ -91,7 +92,7 @@ export const pod: Decoder<Pod> = mapped(wirePod, ({ metadata: meta, spec, status
     kind: 'Pod',
     meta,
     nodeName: interned(spec.nodeName),
-    serviceAccount: interned(spec.serviceAccountName === '' ? 'default' : spec.serviceAccountName),
+    serviceAccount: interned(spec.serviceAccountName || accountOfNone(meta)),
     hostNetwork: spec.hostNetwork,
     namedPorts: internedList(namedPorts),
     phase: status.phase ?? (writtenByHand ? 'Running' : 'Pending'),
@@ -101,6 +102,14 @@ export const pod: Decoder<Pod> = mapped(wirePod, ({ metadata: meta, spec, status
     ips: [...ips],
   };
 });
+
+/**
+ * The API server gives every pod an account but those that a kubelet makes up, which must not have one: or else a node
+ * could have the default identity of every namespace for the asking.
+ */
+function accountOfNone({ annotations }: ObjectMeta): string {
+  return annotations.has(MIRROR_ANNOTATION) ? '' : 'default';
+}
 
 /** Succeeded and Failed pods never run again: they have no address and no right to an identity. */
 export function isTerminal(candidate: Pod): boolean {

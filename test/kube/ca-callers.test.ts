@@ -168,6 +168,19 @@ test('a pod that has ended gives nobody a right to its identity, a pod that is g
   await deletePod('shop', 'job-1');
 });
 
+test('a pod that a kubelet makes up gives its node no identity: it has no service account, not even the default one', async (context) => {
+  const ca = await startCa(context);
+  await api.call('POST', '/api/v1/namespaces/shop/pods', {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'made-up-node-a', annotations: { 'kubernetes.io/config.mirror': 'x' } },
+    spec: { nodeName: 'node-a', containers: [{ name: 'main', image: 'example.invalid/none' }] },
+  });
+  await eventually('the pod is known', () => assert.ok(ca.pods.find('Pod', 'shop', 'made-up-node-a')));
+  await assert.rejects(ca.ask({ token: await agentToken(), identity: of('default') }), UNAUTHENTICATED);
+  await deletePod('shop', 'made-up-node-a');
+});
+
 test('a certificate is asked for before the pod is known: the answer waits for the news', async (context) => {
   const ca = await startCa(context);
   const token = await agentToken();
