@@ -10,8 +10,7 @@ import { join } from 'node:path';
 import { toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
 import type { Enrolment } from './enrol/enrolment.ts';
-import { findHostRules } from './enrol/find-host-rules.ts';
-import { removeHostRules } from './enrol/host-probes.ts';
+import { findHostRules, removeHostRules } from './enrol/host-probes.ts';
 import { keyOf } from './enrol/pod-entry.ts';
 import type { Installation } from './install/installation.ts';
 

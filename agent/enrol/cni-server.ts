@@ -109,7 +109,7 @@ export class CniServer {
     this.#calls++;
     try {
       const answer = await this.#dispatch(request);
-      send(response, answer === undefined ? 404 : 200, answer ?? failure(new AmbitError('DECODE', 'no such call')));
+      send(response, answer === undefined ? 404 : 200, answer ?? unknownCall(request));
     } catch (thrown) {
       const error = toAmbitError(thrown, 'USAGE');
       log[error.row.level](
@@ -143,6 +143,12 @@ export class CniServer {
         return undefined;
     }
   }
+}
+
+/** A plugin of another version: the agent of its version may come any moment. */
+function unknownCall({ url, method }: IncomingMessage): AgentAnswer {
+  const what = `the agent does not know the call ${String(url).slice(0, 64)} (${method})`;
+  return failure(new AmbitError('AGENT_UNREACHABLE', `${what}: is it of another version than the plugin?`));
 }
 
 function failure(error: AmbitError): AgentAnswer {
