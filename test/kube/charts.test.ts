@@ -18,7 +18,7 @@ describe('the charts of definitions and of the control plane', { skip }, () => {
   after(() => api[Symbol.asyncDispose]());
 
   test('hold nothing that the API server does not know', async () => {
-    const everything = ['networkPolicy.enabled=true', 'revision=canary', 'configValidation.failurePolicy=Fail'];
+    const everything = ['global.networkPolicy.enabled=true', 'revision=canary', 'configValidation.failurePolicy=Fail'];
     await createObjects(api, renderChart('ambit-control', everything), 'Strict');
     const definitions = renderChart('ambit-base');
     assert.equal(definitions.filter((object) => textAt(object, 'kind') === 'CustomResourceDefinition').length, 4);

@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
+import { chartFolder, UMBRELLA } from '../../scripts/generate-charts.ts';
 import { clusterBinary } from './cluster-binaries.ts';
 import type { KubeApi } from './kube-api.ts';
 import { KubeApiRefusal, textAt, valueAt } from './kube-api-call.ts';
@@ -12,9 +13,10 @@ import { ROOT } from './source-files.ts';
 
 export const MESH_NAMESPACE = 'istio-system';
 
-/** Every object of a rendered chart of `daemonset/charts`. `values`: as `--set`. Throws with helm's words. */
+/** Every object of a rendered chart: a part, or `ambit`, the whole. `values`: as `--set`. Throws with helm's words. */
 export function renderChart(chart: string, values: readonly string[] = []): unknown[] {
-  const args = ['template', chart, join(ROOT, 'daemonset', 'charts', chart), '--namespace', MESH_NAMESPACE];
+  const folder = join(ROOT, chart === 'ambit' ? UMBRELLA : chartFolder(chart));
+  const args = ['template', chart, folder, '--namespace', MESH_NAMESPACE];
   const text = execFileSync(
     clusterBinary('helm'),
     [...args, '--kube-version', '1.34.0', ...values.flatMap((value) => ['--set', value])],
@@ -31,10 +33,9 @@ export function objectOfKind(objects: readonly unknown[], kind: string): unknown
   return found;
 }
 
-/** The environment of the chart's only container; references to fields of the pod are left out. */
-export function environmentOf(objects: readonly unknown[]): Map<string, string> {
-  const deployment = objectOfKind(objects, 'Deployment');
-  const env = valueAt(deployment, 'spec', 'template', 'spec', 'containers', 0, 'env');
+/** The environment of the only container of a workload; references to fields of the pod are left out. */
+export function environmentOf(objects: readonly unknown[], kind = 'Deployment'): Map<string, string> {
+  const env = valueAt(objectOfKind(objects, kind), 'spec', 'template', 'spec', 'containers', 0, 'env');
   const variables = Array.isArray(env) ? env : [];
   return new Map(
     variables.flatMap((variable: unknown): [string, string][] =>
@@ -57,6 +58,8 @@ const COLLECTIONS: Readonly<Record<string, string>> = {
   RoleBinding: 'rolebindings',
   CustomResourceDefinition: 'customresourcedefinitions',
   ValidatingWebhookConfiguration: 'validatingwebhookconfigurations',
+  DaemonSet: 'daemonsets',
+  ResourceQuota: 'resourcequotas',
 };
 
 function collectionOf(object: unknown): string {

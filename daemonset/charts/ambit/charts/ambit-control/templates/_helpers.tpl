@@ -11,6 +11,14 @@ ambit-control{{ include "ambit-control.suffix" . }}
 {{ include "ambit-control.name" . }}-{{ .Release.Namespace }}
 {{- end -}}
 
+{{- /* Not empty: objects of the cluster are to be made, or those in a namespace. */ -}}
+{{- define "ambit-control.clusterScope" -}}
+{{- if ne .Values.global.resourceScope "namespace" }}yes{{ end -}}
+{{- end -}}
+{{- define "ambit-control.namespaceScope" -}}
+{{- if ne .Values.global.resourceScope "cluster" }}yes{{ end -}}
+{{- end -}}
+
 {{- define "ambit-control.service" -}}
 istiod{{ include "ambit-control.suffix" . }}
 {{- end -}}
