@@ -180,6 +180,10 @@ export class Identity implements Part {
       trustedNodeAccounts: new Set(config.trustedNodeAccounts),
       nodeRuns: (node: string, namespace: string, account: string) => store.nodeRuns(node, namespace, account),
       findPod: (namespace: string, name: string) => podFacts(store.find('Pod', namespace, name)),
+      ...(config.source === 'kubernetes' && {
+        accountExists: (namespace: string, account: string) =>
+          store.find('ServiceAccount', namespace, account) !== undefined,
+      }),
     };
     return new CertificateService(authority, rules, config, new IssuanceRates(config), this.#metrics);
   }

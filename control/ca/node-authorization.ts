@@ -25,6 +25,8 @@ export interface NodeAuthorizationRules {
   /** True when a pod of this account is on the node and can still run. */
   readonly nodeRuns: (node: string, namespace: string, serviceAccount: string) => boolean;
   readonly findPod: (namespace: string, name: string) => PodFacts | undefined;
+  /** False for an account that was deleted; absent where nobody keeps accounts. */
+  readonly accountExists?: (namespace: string, serviceAccount: string) => boolean;
 }
 
 export interface RefusedIdentity {
@@ -50,6 +52,10 @@ export function authorizeIdentity(
   const forItself = requested === undefined || requested === own;
   if (!forItself && caller.how === 'certificate') {
     return forbidden('a certificate proves its own identity and gives a right to no other');
+  }
+  // The API server vouches for accounts of tokens; of a certificate only the mesh can say that its account is gone.
+  if (caller.how === 'certificate' && rules.accountExists?.(namespace, serviceAccount) === false) {
+    return forbidden(`the service account ${account} does not exist any more`);
   }
   if (!forItself && !rules.trustedNodeAccounts.has(account)) return forbidden(`${account} is not an account of agents`);
   const parts = forItself ? undefined : parseSpiffeId(requested);

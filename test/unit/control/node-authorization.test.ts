@@ -64,6 +64,14 @@ for (const [name, caller, pod, requested, outcome] of ROWS) {
   });
 }
 
+test('the certificate of an account that was deleted is not renewed; that of one that exists is', () => {
+  const outcome = (exists: boolean, caller: Caller): string =>
+    authorizeIdentity(caller, undefined, { ...rules(AGENT_POD), accountExists: () => exists }).kind;
+  assert.equal(outcome(false, CERTIFICATE), 'refused');
+  assert.equal(outcome(true, CERTIFICATE), 'granted');
+  assert.equal(outcome(false, AGENT), 'granted', 'who comes with a token was looked at by the API server');
+});
+
 test('whoever waits for news is answered when they come, or after a second', async () => {
   const wait = new NewsWait({ pausesMs: [1, 1, 1, 1], maxWaiting: 10, maxWaitingPerKey: 10 });
   let looks = 0;
