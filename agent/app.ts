@@ -16,6 +16,7 @@ import { startAdmin } from './admin/server.ts';
 import type { AdminServers, AdminSource, CertificateView, LogLevel, MetricsSnapshot, PodView } from './admin/source.ts';
 import { type AgentConfig, describeConfig, drainGraceMs } from './config.ts';
 import type { ControlRelays } from './control-relay.ts';
+import { cutsByPod, logCuts } from './cut-report.ts';
 import { Dataplane } from './dataplane/dataplane.ts';
 import type { LiveConnectionView } from './dataplane/messages.ts';
 import { type DedicatedPod, startDedicated } from './dedicated.ts';
@@ -38,6 +39,10 @@ import { xdsNode } from './state/xds-node.ts';
 const log = logger('agent');
 
 const STANDARD_OUTPUT = 1;
+/** An agent that nobody follows takes connections until this long before its end. */
+const LAST_CONNECTIONS_MS = 2_000;
+/** When it is looked who still has connections. */
+const LOOK_BEFORE_CUT_MS = 100;
 /** A certificate that does not come holds up one identity, not the agent. */
 const PREPARE_TIMEOUT_MS = 10_000;
 
@@ -140,19 +145,19 @@ export class App implements AdminSource {
   }
 
   /**
-   * Drains, then ends everything. An agent that is replaced leaves the rules of its pods: until a successor comes they fail
-   * closed. One that is removed takes them away before it goes.
+   * Drains, then ends everything. An agent that is replaced goes on serving until its successor has come or the time is
+   * nearly over, and leaves the rules of its pods: without an agent they fail closed. One that is removed takes them away
+   * before it goes.
    */
   async stop(): Promise<void> {
     const graceMs = drainGraceMs(this.#config);
-    const departure = (await this.#node?.findDeparture()) ?? { kind: 'replaced', reason: 'no node is served' };
+    const deadlineMs = performance.now() + graceMs;
+    const node = this.#node;
+    const departure = (await node?.findDeparture()) ?? { kind: 'replaced', reason: 'no node is served' };
     log.info({ graceMs, departure }, 'the agent stops');
-    const drain = async (): Promise<number> => {
-      const cut = await this.#dataplane.drain(graceMs);
-      log.info({ cut }, 'connections have ended');
-      return cut;
-    };
-    if (departure.kind === 'removed') await this.#node?.remove(drain);
+    const drain = (): Promise<number> => this.#drain(node, deadlineMs, graceMs);
+    if (departure.kind === 'removed') await node?.remove(drain);
+    else await node?.awaitSuccessor(deadlineMs - LAST_CONNECTIONS_MS);
     await this.#closeNode();
     if (departure.kind === 'replaced') await drain();
     await this.abort();
@@ -178,6 +183,24 @@ export class App implements AdminSource {
     const node = this.#node;
     this.#node = undefined;
     await node?.close();
+  }
+
+  /** Lets connections end until `deadlineMs`; resolves to how many were cut then, after it was told whose they were. */
+  async #drain(node: NodeService | undefined, deadlineMs: number, graceMs: number): Promise<number> {
+    const leftMs = Math.max(0, deadlineMs - performance.now());
+    let live: Promise<readonly LiveConnectionView[]> | undefined;
+    const timer = setTimeout(
+      () => {
+        live = this.#dataplane.connections();
+      },
+      Math.max(0, leftMs - LOOK_BEFORE_CUT_MS),
+    );
+    const { ended, cut } = await this.#dataplane.drain(leftMs);
+    clearTimeout(timer);
+    const pods = cut === 0 ? [] : cutsByPod((await live) ?? [], this.#dataplane.pods());
+    logCuts({ ended, cut, graceMs, pods });
+    await node?.tellCuts({ cut, graceMs, pods });
+    return cut;
   }
 
   /** The mesh is known and the pods that a former agent left have their certificates; or that cannot be had soon. */
@@ -244,7 +267,8 @@ export class App implements AdminSource {
   }
 
   readiness(): readonly string[] {
-    return this.#node?.retired === true ? ['another agent has taken over'] : [...this.#pending];
+    if (this.#node?.retired === true) return ['another agent has taken over'];
+    return [...this.#pending, ...(this.#node?.missing() ?? [])];
   }
 
   nodeStatus(probe: boolean): ReturnType<typeof gatherNodeStatus> {

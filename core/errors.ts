@@ -222,6 +222,7 @@ export const ERROR_TABLE = {
   ),
   CLIENT_GONE: row('peer', true, 'CONNECT', 'info', 'The client gave up before the connection was open.'),
   DRAINED: row('environment', true, '-', 'info', 'The agent was told to stop and the grace period ended.'),
+  DRAINED_IDLE: row('environment', true, '-', 'info', 'The agent stops: the connection was idle and ended in order.'),
   // Control plane clients.
   XDS: row('environment', true, '-', 'warn', 'Check the control plane; the last known state stays in use.'),
   CA: row('environment', true, 'IDENTITY_ERROR', 'warn', 'Check the CA; a valid certificate stays in use.'),

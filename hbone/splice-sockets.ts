@@ -60,7 +60,14 @@ class SocketSplice implements Splice {
   }
 
   abort(error: AmbitError): void {
-    this.#end(error);
+    this.#end(error, 'abort');
+  }
+
+  finish(reason: AmbitError): boolean {
+    if (this.#ended) return true;
+    if (!this.#fromA.wantsRead || !this.#fromB.wantsRead) return false;
+    this.#end(reason, 'close');
+    return true;
   }
 
   /** Events of a socket: `reading` is the direction it is the source of, `writing` the one it is the target of. */
@@ -68,30 +75,28 @@ class SocketSplice implements Splice {
     return {
       onReadable: () => this.#settle(reading.pump(), reading, writing),
       onWritable: () => this.#settle(writing.drain(), reading, writing),
-      onBroken: (errno) => this.#end(socketError(-errno)),
+      onBroken: (errno) => this.#end(socketError(-errno), 'abort'),
     };
   }
 
   /** After progress: new interests, or the end. `result` negative = -errno of a socket. */
   #settle(result: number, one: Direction, other: Direction): void {
     if (this.#ended) return;
-    if (result < 0) this.#end(socketError(result));
-    else if (one.finished && other.finished) this.#end(undefined);
+    if (result < 0) this.#end(socketError(result), 'abort');
+    else if (one.finished && other.finished) this.#end(undefined, 'close');
     else {
       one.source.setInterest((one.wantsRead ? READABLE : 0) | (other.wantsWrite ? WRITABLE : 0));
       other.source.setInterest((other.wantsRead ? READABLE : 0) | (one.wantsWrite ? WRITABLE : 0));
     }
   }
 
-  #end(error: AmbitError | undefined): void {
+  #end(error: AmbitError | undefined, how: 'close' | 'abort'): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#fromA.clear();
     this.#fromB.clear();
-    for (const socket of [this.#a, this.#b]) {
-      if (error === undefined) socket.close();
-      else socket.abort();
-    }
+    this.#a[how]();
+    this.#b[how]();
     const counts = { fromSocket: this.fromSocket, toSocket: this.toSocket };
     this.#onEnd(error === undefined ? counts : { ...counts, error });
   }

@@ -25,6 +25,11 @@ export interface Splice {
   readonly toSocket: number;
   /** Ends both sides now (the socket with RST, the tunnel with a reset); `onEnd` is called with `error` before this returns. */
   abort(error: AmbitError): void;
+  /**
+   * Ends both sides in order, each sees the end of the stream; `onEnd` is called with `reason`, possibly later. False, and
+   * nothing is done, while bytes are on their way through, and when one side has ended: it would take the rest for complete.
+   */
+  finish(reason: AmbitError): boolean;
 }
 
 type OnEnd = (result: SpliceResult) => void;
@@ -48,6 +53,8 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
   #localEnded = false;
   #remoteEnded = false;
   #failure: AmbitError | undefined;
+  /** Why it is being ended in order. */
+  #reason: AmbitError | undefined;
   #ended = false;
   fromSocket = 0;
   toSocket = 0;
@@ -69,6 +76,17 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
     this.#failure = error;
     if (!this.#tunnel.closed) this.#tunnel.reset(error);
     this.#end(error);
+  }
+
+  finish(reason: AmbitError): boolean {
+    if (this.#ended || this.#reason !== undefined) return true;
+    if (this.#announced || (this.#interest & WRITABLE) !== 0 || this.#localEnded || this.#remoteEnded) return false;
+    this.#reason = reason;
+    this.#localEnded = true;
+    this.#interest = 0;
+    this.#socket.close();
+    this.#tunnel.resumeSending();
+    return true;
   }
 
   // The socket's events.
@@ -116,6 +134,8 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
   }
 
   take(arena: Arena, offset: number, length: number): number {
+    // Nobody is left to give it to; the peer has been told.
+    if (this.#reason !== undefined) return length;
     const written = this.#socket.write(arena, offset, length);
     if (written === length) {
       this.toSocket += written;
@@ -162,7 +182,8 @@ class TunnelSplice implements Splice, TunnelEnd, ChannelOwner {
     if (error !== undefined) this.#socket.abort();
     else this.#socket.close();
     const { fromSocket, toSocket } = this;
-    this.#onEnd(error === undefined ? { fromSocket, toSocket } : { fromSocket, toSocket, error });
+    const told = this.#reason ?? error;
+    this.#onEnd(told === undefined ? { fromSocket, toSocket } : { fromSocket, toSocket, error: told });
   }
 
   #setInterest(interest: number): void {

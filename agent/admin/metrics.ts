@@ -57,6 +57,12 @@ export const FAMILIES = [
     'Tunnels refused or cut because of the revocation lists (unstable)',
     ['reporter'],
   ),
+  family(
+    'counter',
+    'ambit_drained_connections',
+    'Connections an agent that stops ended when they were idle (in-order) or cut at the deadline (unstable)',
+    ['end'],
+  ),
   family('counter', 'ambit_policy_cut_connections', 'Live connections ended by a change of policy (unstable)'),
   family(
     'counter',

@@ -18,6 +18,8 @@ import type { TrafficSeries } from './traffic-metrics.ts';
 /** Whoever moves the bytes; ends everything that belongs to the connection, its records included. */
 export interface Cuttable {
   cut(error: AmbitError): void;
+  /** Ends an open connection so that both sides see the end of the stream. False: it is not open, or bytes are on their way. */
+  finish(reason: AmbitError): boolean;
 }
 
 /** Live (a splice) or final (its result). */

@@ -13,6 +13,7 @@ import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceFeed } from '../state/resource-feed.ts';
 import type { KnownRevocations } from '../state/revocation-file.ts';
 import { descriptorsPerWorker } from './connection-seats.ts';
+import type { DrainResult } from './drain.ts';
 import { Inheritance } from './inheritance.ts';
 import { mergeMetrics } from './merge-metrics.ts';
 import type {
@@ -79,7 +80,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   readonly #lastMetrics = new Map<number, WorkerMetrics>();
   readonly #former = new Map<number, WorkerMetrics>();
   readonly #descriptors: number;
-  #cut = 0;
+  #drained: DrainResult = { ended: 0, cut: 0 };
   #restarts = 0;
   readonly #backoff = new Backoff(RESTART_BACKOFF);
   #lastDeathMs = Number.NEGATIVE_INFINITY;
@@ -235,14 +236,14 @@ export class Dataplane implements PodCapture, WorkerEvents {
     this.#inheritance.end();
   }
 
-  /** Ends all connections, those that do not end by themselves after `graceMs` by force; returns how many were cut. */
-  async drain(graceMs: number): Promise<number> {
+  /** Ends all connections within `graceMs`: in order where they are idle near its end, by force what is busy then. */
+  async drain(graceMs: number): Promise<DrainResult> {
     this.#stopping = true;
-    this.#cut = 0;
+    this.#drained = { ended: 0, cut: 0 };
     const answers = this.#departures.expect(DRAINED, this.#living(), graceMs + ANSWER_TIMEOUT_MS);
     this.#broadcast({ kind: 'drain', graceMs });
     await answers;
-    return this.#cut;
+    return this.#drained;
   }
 
   /** Ends the workers and releases every namespace. */
@@ -276,7 +277,10 @@ export class Dataplane implements PodCapture, WorkerEvents {
         this.#options.onNeedIdentity(message.identity);
         return;
       case 'drained':
-        this.#cut += message.cut;
+        this.#drained = {
+          ended: this.#drained.ended + message.ended,
+          cut: this.#drained.cut + message.cut,
+        };
         this.#departures.answer(DRAINED, worker.index);
         return;
       default:

@@ -167,6 +167,10 @@ export class InboundConnection implements ConnectHandler, Waiting, VerdictHandle
     this.#refuse(503, new AmbitError('UNKNOWN_WORKLOAD', 'the pod has not been announced'));
   }
 
+  finish(reason: AmbitError): boolean {
+    return this.#splice?.finish(reason) ?? false;
+  }
+
   cut(error: AmbitError): void {
     if (this.#splice !== undefined) this.#splice.abort(error);
     else this.#refuse(error.row.httpStatus ?? (error.row.flag === 'DENY' ? 401 : 503), error);

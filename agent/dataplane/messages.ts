@@ -10,6 +10,7 @@ import type { IpAddress } from '../../core/ip.ts';
 import type { SpiffeId } from '../../core/spiffe.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
+import type { DrainResult } from './drain.ts';
 import type { EnrolledPod } from './pod-capture.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
@@ -57,7 +58,7 @@ export type ToWorker =
   | { readonly kind: 'keepListeners' }
   /** A successor has the listeners: close ours, announce GOAWAY, and let connections end in their own time. */
   | { readonly kind: 'retire' }
-  /** Stop accepting, announce GOAWAY, let connections end; after `graceMs` cut what is left. Answered by `drained`. */
+  /** Stop accepting, announce GOAWAY, let connections end; after `graceMs` cut what is left (drain.ts). Answered by `drained`. */
   | { readonly kind: 'drain'; readonly graceMs: number }
   /** Cut everything and end the thread. */
   | { readonly kind: 'stop' };
@@ -74,8 +75,7 @@ export type FromWorker =
   | { readonly kind: 'connectionList'; readonly request: number; readonly connections: readonly LiveConnectionView[] }
   | { readonly kind: 'listeningAnswer'; readonly request: number; readonly listening: boolean }
   | { readonly kind: 'lentListeners'; readonly request: number; readonly listeners: readonly LentListener[] }
-  /** `cut`: connections that did not end within the grace period. */
-  | { readonly kind: 'drained'; readonly cut: number };
+  | ({ readonly kind: 'drained' } & DrainResult);
 
 /** A listening socket on its way from one agent to the next. */
 export interface InheritedListener {

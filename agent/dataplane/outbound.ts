@@ -265,6 +265,10 @@ export class OutboundConnection
 
   onWritable(): void {}
 
+  finish(reason: AmbitError): boolean {
+    return this.#splice?.finish(reason) ?? false;
+  }
+
   cut(error: AmbitError): void {
     if (this.#ended) return;
     if (this.#splice !== undefined) {

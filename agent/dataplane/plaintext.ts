@@ -135,6 +135,10 @@ export class PlaintextConnection implements ChannelOwner, ConnectHandler, Waitin
 
   onWritable(): void {}
 
+  finish(reason: AmbitError): boolean {
+    return this.#splice?.finish(reason) ?? false;
+  }
+
   cut(error: AmbitError): void {
     if (this.#ended) return;
     if (this.#splice !== undefined) {

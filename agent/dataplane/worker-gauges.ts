@@ -1,4 +1,5 @@
 /** The numbers of one worker besides traffic: its loop, its tunnels, its queues. Declared for exposition in agent/admin. */
+import type { DrainResult } from './drain.ts';
 import type { WorkerGauge } from './messages.ts';
 import type { WorkerContext } from './worker-context.ts';
 
@@ -7,6 +8,7 @@ export interface WorkerCounts {
   readonly policyCuts: number;
   /** Peers refused or cut because of the revocation lists, by the side that said so. */
   readonly unbelieved: Readonly<Record<'source' | 'destination', number>>;
+  readonly drained: DrainResult;
   readonly defects: number;
 }
 
@@ -38,6 +40,8 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     counter('ambit_tunnel_resumptions', pool.resumptions),
     counter('ambit_tunnel_retries', pool.retries),
     counter('ambit_policy_cut_connections', counts.policyCuts),
+    counter('ambit_drained_connections', counts.drained.ended, { end: 'in-order' }),
+    counter('ambit_drained_connections', counts.drained.cut, { end: 'cut' }),
     counter('istio_crl_policy_rejections', counts.unbelieved.source, { reporter: 'source' }),
     counter('istio_crl_policy_rejections', counts.unbelieved.destination, { reporter: 'destination' }),
     ...worker.dryRuns

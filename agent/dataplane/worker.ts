@@ -15,6 +15,7 @@ import { discardDescriptors } from '../../reactor/unix-socket.ts';
 import { MeshState } from '../state/mesh-state.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
 import { ConnectionSeats } from './connection-seats.ts';
+import { Drain } from './drain.ts';
 import { DryRunReport } from './dry-run-report.ts';
 import { IdentityStore } from './identity-store.ts';
 import { InboundConnection } from './inbound.ts';
@@ -40,8 +41,6 @@ import { workerGauges } from './worker-gauges.ts';
 
 /** Connections of one worker that may wait for an announcement or a certificate at the same time. */
 const MAX_WAITING = 4096;
-/** How often a draining worker looks whether its connections have ended. */
-const DRAIN_POLL_MS = 50;
 
 const log = logger('dataplane');
 
@@ -54,6 +53,7 @@ class DataplaneWorker {
   readonly #unbelieved = { source: 0, destination: 0 };
   #defects = 0;
   #draining = false;
+  #drain: Drain | undefined;
   /** Its listeners are on offer to a successor. */
   #lending = false;
 
@@ -186,7 +186,7 @@ class DataplaneWorker {
         this.#retire();
         return;
       case 'drain':
-        this.#drain(message.graceMs);
+        this.#beginDrain(message.graceMs);
         return;
       case 'stop':
         this.#stop();
@@ -274,6 +274,7 @@ class DataplaneWorker {
           droppedLogLines: this.#writer?.droppedLines ?? 0,
           policyCuts: this.#recheck.cuts,
           unbelieved: this.#unbelieved,
+          drained: this.#drain?.result ?? { ended: 0, cut: 0 },
           defects: this.#defects,
         }),
       },
@@ -288,24 +289,16 @@ class DataplaneWorker {
     server.drain();
   }
 
-  /** First ask, then tell: what is left at the deadline is cut and counted. */
-  #drain(graceMs: number): void {
+  #beginDrain(graceMs: number): void {
     const { loop, pool, server, recorder } = this.#context;
     this.#retire();
-    const deadlineMs = loop.nowMs + graceMs;
-    const look = (): void => {
-      if (recorder.liveCount > 0 && loop.nowMs < deadlineMs) {
-        loop.setTimer(DRAIN_POLL_MS, look);
-        return;
-      }
-      const cut = recorder.liveCount;
+    this.#drain = Drain.begin(loop, recorder, graceMs, (result) => {
       this.#cutAll('the agent stops');
       pool.close();
       server.close();
       this.#writer?.flush();
-      this.#tell({ kind: 'drained', cut });
-    };
-    look();
+      this.#tell({ kind: 'drained', ...result });
+    });
   }
 
   #cutAll(reason: string): void {

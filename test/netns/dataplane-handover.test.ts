@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test';
 import { HandoverServer } from '../../agent/handover/predecessor.ts';
 import { Predecessor } from '../../agent/handover/successor.ts';
 import { HANDOVER_SOCKET_NAME } from '../../agent/handover/wire.ts';
+import { discardDescriptors } from '../../reactor/unix-socket.ts';
 import { TestDataplane } from '../support/dataplane.ts';
 import { eventually } from '../support/eventually.ts';
 import { TestNetwork, type TestPod } from '../support/netns.ts';
@@ -99,6 +100,8 @@ for (const [before, after] of [
     await young.enrol(client);
     await young.enrol(server);
     young.dataplane.endInheritance();
+    assert.deepEqual(giving.events, ['lend']);
+    await predecessor.confirm();
     assert.equal(await early, 'hihi');
     await eventually('the predecessor has retired', () => assert.deepEqual(giving.events, ['lend', 'retire']));
     await giving.server.close();
@@ -112,7 +115,7 @@ for (const [before, after] of [
 
     living.end('lived');
     assert.equal(String(await readToEnd(living)), 'long long livedlived');
-    assert.equal(await old.dataplane.drain(5000), 0);
+    assert.deepEqual(await old.dataplane.drain(5000), { ended: 0, cut: 0 });
     const carried = old.logLines().filter((line) => line.direction === 'outbound').length;
     await old.dataplane.stop();
     assert.equal(await exchange(caller, server.address), 'hihi');
@@ -141,6 +144,47 @@ test('a successor that disappears in the middle leaves the predecessor in charge
   stranger.destroy();
   await eventually('they are kept', () => assert.deepEqual(giving.events, ['lend', 'keep']));
   assert.equal(await waiting, 'hihi');
+  await giving.server.close();
+});
+
+test('a successor that fails after it was lent the listeners leaves the predecessor in charge', async (context) => {
+  const folder = runDirectory(context);
+  await using network = TestNetwork.create();
+  const node = network.addNode();
+  const [client, server] = [node.addPod('client'), node.addPod('server')];
+  await using old = await TestDataplane.start({ node: 'node1' });
+  old.configure(mesh(client, server));
+  await old.enrol(client);
+  await old.enrol(server);
+  await (await server.process()).listen(8080, 'double');
+  const caller = await client.process();
+  const giving = await offer(folder, old);
+  {
+    using predecessor = await Predecessor.find(folder);
+    const listeners = (await predecessor?.takeOver()) ?? [];
+    assert.ok(listeners.length > 0);
+    // It could not enrol the pods, for example, and ends.
+    discardDescriptors(listeners.map(({ descriptor }) => descriptor));
+  }
+  await eventually('they are kept', () => assert.deepEqual(giving.events, ['lend', 'keep']));
+  assert.equal(await exchange(caller, server.address), 'hihi');
+  await giving.server.close();
+});
+
+test('of several successors the first that is ready follows; the others are in nobody’s way', async (context) => {
+  const folder = runDirectory(context);
+  await using old = await TestDataplane.start({ node: 'node1', workers: 1 });
+  const giving = await offer(folder, old);
+  using never = await Predecessor.find(folder);
+  using first = await Predecessor.find(folder);
+  using second = await Predecessor.find(folder);
+  assert.ok(first !== undefined && second !== undefined && never !== undefined);
+  assert.deepEqual(await first.takeOver(), []);
+  await assert.rejects(second.takeOver(), /another successor is being served/);
+  assert.ok(never.isAlive());
+  await first.confirm();
+  await eventually('it has retired', () => assert.deepEqual(giving.events, ['lend', 'retire']));
+  await assert.rejects(never.takeOver(), /followed already/);
   await giving.server.close();
 });
 

@@ -29,28 +29,6 @@ test('a pod that is removed is cut off and its connections end, while its neighb
   kept.destroy();
 });
 
-test('a drain lets connections end, then cuts and counts what is left', async () => {
-  const { mesh, far } = await TwoNodes.start();
-  await using _ = mesh;
-  await (await mesh.server.process()).listen(8080, 'echo');
-  const application = await mesh.client.process();
-  const [polite, stubborn] = [
-    await application.connect(mesh.server.address, 8080),
-    await application.connect(mesh.server.address, 8080),
-  ];
-  for (const socket of [polite, stubborn]) {
-    socket.write('ping');
-    assert.equal(String(await readBytes(socket, 4)), 'ping');
-  }
-  const drained = far.dataplane.drain(500);
-  polite.end('last words');
-  assert.equal(String(await readToEnd(polite)), 'last words');
-  assert.equal(await awaitEnd(stubborn), 'ECONNRESET');
-  assert.equal(await drained, 1);
-  await far.awaitLines(1, (line) => line.reason === 'DRAINED');
-  await far.awaitLines(1, (line) => line.message === 'connection complete' && line.error === undefined);
-});
-
 test('a worker that dies is replaced and its pods are listened for again', async () => {
   const { mesh, near, far } = await TwoNodes.start();
   await using _ = mesh;
