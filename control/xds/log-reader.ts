@@ -68,6 +68,14 @@ export class LogReader implements Reader {
     }
   }
 
+  untold(): Iterable<string> {
+    return this.#removals;
+  }
+
+  owe(removals: Iterable<string>): void {
+    for (const name of removals) this.#removals.add(name);
+  }
+
   drop(keys: readonly string[]): void {
     for (const key of keys) this.#again.delete(key);
   }

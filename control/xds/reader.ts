@@ -46,6 +46,10 @@ export interface Reader {
   resume(request: DiscoveryRequest): void;
   /** Sends what these keys mean: what the client lacks, or, with `again`, also what was sent before. */
   ask(keys: readonly string[], again: boolean): void;
+  /** Names that the client has, that are gone or hidden from it, and that it was not told of. Call it to take over from a reader. */
+  untold(): Iterable<string>;
+  /** Tells of these removals too, unless they are there again. Call it before the first step. */
+  owe(removals: Iterable<string>): void;
   /** The client does not want these keys any more. */
   drop(keys: readonly string[]): void;
   /** Resources and removals that are not sent yet, an estimate above a thousand; and since when the oldest waits. */

@@ -137,7 +137,9 @@ export class Subscription {
   #subscribe(names: readonly string[]): void {
     if (names.includes('*') && !this.#wildcard) {
       this.#wildcard = true;
+      const before = this.#reader;
       this.#reader = this.#openReader();
+      this.#reader.owe(before.untold());
     }
     const keys = this.#addKeys(names);
     // Whatever is subscribed again is sent again: the client may have dropped it.

@@ -81,6 +81,14 @@ export class TrackedReader implements Reader {
     this.#again = again;
   }
 
+  *untold(): Iterable<string> {
+    for (const name of this.#sent) if (!this.#isVisible(name)) yield name;
+  }
+
+  owe(removals: Iterable<string>): void {
+    for (const name of removals) this.#add(name);
+  }
+
   /** What only these keys brought is the client's to forget; nothing is sent about it any more. */
   drop(keys: readonly string[]): void {
     const { index } = this.#context.store;

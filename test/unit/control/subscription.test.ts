@@ -410,3 +410,20 @@ test('a client can go from everything to names and back', () => {
   subscription.request(request({ resourceNamesSubscribe: ['*'] }));
   assert.deepEqual(drain(subscription), [{ names: ['a@2', 'b@2'], removed: [] }]);
 });
+
+for (const namespace of [undefined, 'shop']) {
+  const who = namespace === undefined ? 'a client' : 'a restricted client';
+  test(`${who} that goes from names to everything is still told of what went meanwhile`, () => {
+    const store = storeWith(resource('a', '1'), resource('b', '1'), resource('c', '1'));
+    const options = namespace === undefined ? {} : { namespace };
+    const subscription = subscribe(store, request({ resourceNamesSubscribe: ['a', 'b'] }), options);
+    assert.deepEqual(drain(subscription), [{ names: ['a@1', 'b@1'], removed: [] }]);
+    withdraw(store, 'a');
+    subscription.request(request({ resourceNamesSubscribe: ['*', 'nobody'] }));
+    const all = drain(subscription);
+    assert.deepEqual(all.flatMap((each) => each?.names).sort(), ['b@1', 'c@1']);
+    assert.deepEqual(all.flatMap((each) => each?.removed).sort(), ['a', 'nobody']);
+    withdraw(store, 'b');
+    assert.deepEqual(drain(subscription), [{ names: [], removed: ['b'] }]);
+  });
+}
