@@ -38,6 +38,8 @@ class Client {
   readonly held = new Map<string, string>();
   readonly mode: Mode;
   readonly keys = new Set<string>();
+  /** Asks by name and for everything besides. */
+  #wide = false;
   #subscription: Subscription | undefined;
   #nonce: string | undefined;
   #replica: Replica;
@@ -52,7 +54,7 @@ class Client {
     this.#replica = replica;
     this.#nonce = undefined;
     const subscribe = this.mode === 'on demand' ? ['*', ...this.keys] : [];
-    const unsubscribe = this.mode === 'on demand' ? ['*'] : [];
+    const unsubscribe = this.mode === 'on demand' && !this.#wide ? ['*'] : [];
     const type = findServedType(ADDRESS_TYPE);
     assert.ok(type);
     const sees = ({ privateTo }: Resource): boolean => privateTo === '' || privateTo === NAMESPACE;
@@ -90,6 +92,20 @@ class Client {
     this.#ask({ type: ADDRESS_TYPE, subscribe: [key] });
   }
 
+  /** It forgets what it did not ask for in another way. */
+  unsubscribe(key: string): void {
+    if (this.mode !== 'on demand' || !this.keys.delete(key)) return;
+    const wanted = this.expected();
+    for (const name of this.held.keys()) if (!wanted.has(name)) this.held.delete(name);
+    this.#ask({ type: ADDRESS_TYPE, unsubscribe: [key] });
+  }
+
+  widen(): void {
+    if (this.mode !== 'on demand') return;
+    this.#wide = true;
+    this.#ask({ type: ADDRESS_TYPE, subscribe: ['*'] });
+  }
+
   settle(): void {
     for (let idle = 0; idle < 2; ) {
       idle = this.step() ? 0 : idle + 1;
@@ -102,7 +118,7 @@ class Client {
     const { store } = this.#replica;
     const all = [...store.names()].flatMap((name) => store.find(name) ?? []);
     const wanted = all.filter((resource) => {
-      if (this.mode === 'everything') return true;
+      if (this.mode === 'everything' || this.#wide) return true;
       if (this.mode === 'restricted') return resource.privateTo === '' || resource.privateTo === NAMESPACE;
       const asked = ({ name, aliases }: Resource): boolean =>
         this.keys.has(name) || aliases.some((alias) => this.keys.has(alias));
@@ -145,6 +161,8 @@ const event = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('move' as const), client: fc.nat(2), to: fc.nat(1) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('unsubscribe' as const), key: names }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('widen' as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('trim' as const) }) },
 );
 
@@ -170,6 +188,8 @@ test('in the end every client holds what it asked for, whatever happened', () =>
         } else if (one.kind === 'step') clients[one.client]?.step(one.hold);
         else if (one.kind === 'answer') clients[one.client]?.answer();
         else if (one.kind === 'subscribe') clients[2]?.subscribe(one.key);
+        else if (one.kind === 'unsubscribe') clients[2]?.unsubscribe(one.key);
+        else if (one.kind === 'widen') clients[2]?.widen();
         else if (one.kind === 'move') {
           const [client, replica] = [clients[one.client], replicas[one.to]];
           if (client === undefined || replica === undefined) continue;
