@@ -1,6 +1,7 @@
 /** `ambit check`: is everything as it should be, before an installation (`--pre`) or after it? */
 import { Command } from 'commander';
 import { KubeClient } from '../kube/client.ts';
+import { pagesOf } from './agents.ts';
 import { checksFor } from './check/all-checks.ts';
 import { renderReport } from './check/report.ts';
 import { exitCodeOf, runChecks } from './check/run.ts';
@@ -26,7 +27,13 @@ export function checkCommand(): Command {
     .action(async (options: CheckOptions) => {
       const client = KubeClient.open({ kubeconfig: options.kubeconfig, context: options.context, userAgent });
       try {
-        const world = new CheckWorld({ client, namespace: options.namespace, node: options.node, nowMs: Date.now });
+        const world = new CheckWorld({
+          client,
+          pages: pagesOf(client),
+          namespace: options.namespace,
+          node: options.node,
+          nowMs: Date.now,
+        });
         const results = await runChecks(checksFor(options.pre === true ? 'pre' : 'installed'), world);
         printResult(options.output, results, (found) => renderReport(found, process.stdout.isTTY === true));
         process.exitCode = exitCodeOf(results);

@@ -6,6 +6,7 @@ import { checkCommand } from './check.ts';
 import { connectionsCommand } from './connections.ts';
 import { controlCommand } from './control.ts';
 import { installCommand, upgradeCommand } from './install.ts';
+import { netpolCommand } from './netpol.ts';
 import { endWhenReaderLeaves, printFailure } from './output.ts';
 import { proxyStatusCommand } from './proxy-status.ts';
 import { sandboxCommand } from './sandbox.ts';
@@ -29,6 +30,7 @@ export function buildProgram(): Command {
     .addCommand(checkCommand())
     .addCommand(analyzeCommand())
     .addCommand(proxyStatusCommand())
+    .addCommand(netpolCommand())
     .addCommand(connectionsCommand())
     .addCommand(whyCommand())
     .addCommand(tokenCommand())

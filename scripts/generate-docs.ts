@@ -1,6 +1,6 @@
 /**
- * Writes the reference pages that are tables of the code: docs/ERRORS.md, LIMITS.md, CONFIGURATION.md, METRICS.md, ANALYSIS.md. A
- * test compares the pages with what this file makes, so that neither can change alone.
+ * Writes the reference pages that are tables of the code: docs/ERRORS.md, LIMITS.md, CONFIGURATION.md, METRICS.md, ANALYSIS.md,
+ * CHECKS.md. A test compares the pages with what this file makes, so that neither can change alone.
  *
  *     node scripts/generate-docs.ts
  */
@@ -15,6 +15,9 @@ import { MAX_TRAFFIC_SERIES } from '../agent/dataplane/traffic-metrics.ts';
 import { ENROL_LIMITS_TABLE } from '../agent/enrol/limits.ts';
 import type { Setting as AgentSetting } from '../agent/setting.ts';
 import { MAX_LOCAL_CONFIG_BYTES } from '../agent/state/local-config.ts';
+import { ALL_CHECKS } from '../cli/check/all-checks.ts';
+import { CHECK_GROUPS, type Check } from '../cli/check/check.ts';
+import { hintOf } from '../cli/check/run.ts';
 import { CONTROL_SETTINGS, type Setting as ControlSetting } from '../control/config.ts';
 import { CONTROL_LIMITS_TABLE } from '../control/limits.ts';
 import { ControlMetrics } from '../control/metrics.ts';
@@ -41,6 +44,7 @@ export async function generatePages(): Promise<ReadonlyMap<string, string>> {
     ['docs/CONFIGURATION.md', configurationPage()],
     ['docs/METRICS.md', await metricsPage()],
     ['docs/ANALYSIS.md', analysisPage()],
+    ['docs/CHECKS.md', checksPage()],
   ]);
 }
 
@@ -80,6 +84,33 @@ function analysisPage(): string {
       '*Webhook*: what `kubectl apply` answers for AuthorizationPolicy, PeerAuthentication, ServiceEntry and WorkloadEntry. ' +
       'A refused object never reaches the cluster; a warning is printed beside the success. Codes are stable.',
     table(['code', 'severity', 'webhook', 'finding', 'what happens at run time', 'how to correct it'], rows),
+  );
+}
+
+const MOMENTS: Readonly<Record<Check['when'], string>> = {
+  pre: 'before an installation (`ambit check --pre`)',
+  installed: 'after an installation',
+  always: 'always',
+};
+
+function checksPage(): string {
+  const checks = CHECK_GROUPS.flatMap((group) => ALL_CHECKS.filter((check) => check.group === group));
+  const rows = checks.map(({ id, group, when }) => [
+    `[${id}](${hintOf(id).replace('docs/CHECKS.md', '')})`,
+    group,
+    MOMENTS[when],
+  ]);
+  const sections = checks.map(({ id, about, group, when }) =>
+    [`## ${id}`, about, `Group: ${group}. Run: ${MOMENTS[when]}.`].join('\n\n'),
+  );
+  return page(
+    'Checks of ambit check',
+    'What `ambit check` looks at. Each line of its report begins with `√` (as it should be), `!` (worth a look), `×` (something does not work) or ' +
+      '`-` (could not be looked at, with the reason) and is followed by the next thing to do. It changes nothing, needs no more rights than ' +
+      'reading and `pods/portforward` in the namespace of the mesh, and ends with 2 after a `×`, with 1 after a `!` or `-`, else with 0. ' +
+      '`-o json` gives the same as a list; `--node` looks at one node. Ids are stable.',
+    table(['check', 'group', 'when'], rows),
+    ...sections,
   );
 }
 

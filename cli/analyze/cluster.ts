@@ -23,6 +23,9 @@ const READ: readonly Resource[] = [
   RESOURCES.NetworkPolicy,
 ];
 
+/** What is used of the client. */
+export type ListingClient = Pick<KubeClient, 'listPage' | 'list' | 'find'>;
+
 export interface ClusterContents extends Collection {
   /** Kinds that may not be listed: what depends on them was not checked. */
   readonly forbidden: readonly string[];
@@ -30,7 +33,7 @@ export interface ClusterContents extends Collection {
 
 /** Rejects with KUBERNETES_API when the cluster cannot be reached. */
 export async function readCluster(
-  client: KubeClient,
+  client: ListingClient,
   rootNamespace: string,
   givenTrustDomain: string | undefined,
 ): Promise<ClusterContents> {
@@ -60,7 +63,7 @@ export async function readCluster(
 }
 
 /** Those that carry a label which only means something on pods. Nothing is said where they may not be listed. */
-async function readLabelledControllers(client: KubeClient, collector: Collector): Promise<void> {
+async function readLabelledControllers(client: ListingClient, collector: Collector): Promise<void> {
   for (const resource of [RESOURCES.Deployment, RESOURCES.DaemonSet]) {
     try {
       const { items } = await client.list(resource, { labelSelector: DATAPLANE_MODE_LABEL });
@@ -72,7 +75,7 @@ async function readLabelledControllers(client: KubeClient, collector: Collector)
 }
 
 /** Items of a list do not say what they are. */
-async function eachItem(client: KubeClient, resource: Resource, take: (item: unknown) => void): Promise<void> {
+async function eachItem(client: ListingClient, resource: Resource, take: (item: unknown) => void): Promise<void> {
   const apiVersion = apiVersionOf(resource);
   for (let continueToken = ''; ; ) {
     const page = await client.listPage(resource, {}, { limit: PAGE_SIZE, continueToken });
@@ -83,7 +86,7 @@ async function eachItem(client: KubeClient, resource: Resource, take: (item: unk
 }
 
 /** What the MeshConfig says; undefined when there is none that says it, or it may not be read. */
-async function findTrustDomain(client: KubeClient, rootNamespace: string): Promise<string | undefined> {
+async function findTrustDomain(client: ListingClient, rootNamespace: string): Promise<string | undefined> {
   try {
     const found = await client.find(RESOURCES.ConfigMap, rootNamespace, 'istio');
     if (found === undefined) return undefined;

@@ -13,6 +13,8 @@ export interface CheckOutcome {
   readonly text: string;
   /** The next thing to type or to change. */
   readonly fix?: string;
+  /** Of docs/ANALYSIS.md, where the finding has one. */
+  readonly code?: string;
 }
 
 export interface Check {
@@ -27,7 +29,15 @@ export interface Check {
   run(world: CheckWorld): Promise<readonly CheckOutcome[]>;
 }
 
-export const CHECK_GROUPS = ['kubernetes', 'conflicts', 'control plane', 'identity', 'node agents', 'traffic'] as const;
+export const CHECK_GROUPS = [
+  'kubernetes',
+  'conflicts',
+  'control plane',
+  'identity',
+  'node agents',
+  'nodes',
+  'traffic',
+] as const;
 export type CheckGroup = (typeof CHECK_GROUPS)[number];
 
 export interface CheckResult extends CheckOutcome {

@@ -14,8 +14,9 @@ export function renderReport(results: readonly CheckResult[], colours: boolean):
     const found = results.filter((result) => result.group === group);
     if (found.length === 0) continue;
     lines.push(group);
-    for (const { level, id, text, fix, hint } of found) {
-      lines.push(`  ${paint(level, SIGNS[level])} ${id.padEnd(width)}  ${text}`);
+    for (const { level, id, text, fix, code, hint } of found) {
+      const coded = code === undefined ? text : `${text}  ${code}`;
+      lines.push(`  ${paint(level, SIGNS[level])} ${id.padEnd(width)}  ${coded}`);
       if (level === 'ok') continue;
       const indent = ' '.repeat(width + 6);
       if (fix !== undefined)

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { describe, test } from 'node:test';
+import type { ReadPage } from '../../../cli/agents.ts';
 import { ALL_CHECKS, checksFor } from '../../../cli/check/all-checks.ts';
 import { type CheckLevel, nameSome } from '../../../cli/check/check.ts';
 import { renderReport } from '../../../cli/check/report.ts';
@@ -12,6 +13,7 @@ import { KubernetesApiError } from '../../../kube/api-error.ts';
 import { type KubeObject, kubeObject } from '../../../kube/object.ts';
 import { RESOURCES } from '../../../kube/resource.ts';
 import { createAuthority } from '../../support/pki.ts';
+import { NODE_CASES } from './node-check-cases.ts';
 
 const NOW_MS = Date.parse('2026-11-21T12:00:00Z');
 const DAY_MS = 86_400_000;
@@ -34,6 +36,7 @@ function cluster(objects: Objects, more: { version?: unknown; allowed?: boolean 
       );
       return { items, resourceVersion: '1', continueToken: '' };
     },
+    listPage: async (resource) => ({ items: all(resource.plural), resourceVersion: '1', continueToken: '' }),
     find: async (resource, namespace, name) =>
       all(resource.plural).find(({ metadata }) => metadata.name === name && (metadata.namespace ?? '') === namespace),
     review: async () => ({ status: { allowed: more.allowed ?? true } }),
@@ -133,6 +136,7 @@ interface Case {
   readonly version?: unknown;
   readonly allowed?: boolean;
   readonly nowMs?: number;
+  readonly pages?: ReadPage;
 }
 
 const CASES: readonly Case[] = [
@@ -451,10 +455,11 @@ const CASES: readonly Case[] = [
     text: /although not labelled/,
   },
   { id: 'capture.pods', what: 'an empty mesh', objects: {}, level: 'warning', text: /no pod is in the mesh/ },
+  ...NODE_CASES,
 ];
 
 describe('the checks', () => {
-  for (const { id, what, objects, level, text, version, allowed, nowMs } of CASES) {
+  for (const { id, what, objects, level, text, version, allowed, nowMs, pages } of CASES) {
     test(`${id} on ${what}: ${level}`, async () => {
       const client = cluster(objects, {
         ...(version === undefined ? {} : { version }),
@@ -462,6 +467,7 @@ describe('the checks', () => {
       });
       const world = new CheckWorld({
         client,
+        ...(pages === undefined ? {} : { pages }),
         namespace: 'istio-system',
         node: undefined,
         nowMs: () => nowMs ?? NOW_MS,
