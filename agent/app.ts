@@ -199,7 +199,7 @@ export class App implements AdminSource {
     clearTimeout(timer);
     const pods = cut === 0 ? [] : cutsByPod((await live) ?? [], this.#dataplane.pods());
     logCuts({ ended, cut, graceMs, pods });
-    await node?.tellCuts({ cut, graceMs, pods });
+    await node?.tellCuts({ ended, cut, graceMs, pods });
     return cut;
   }
 

@@ -12,8 +12,9 @@ import { toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
 import { AGENT_VERSION } from '../core/version.ts';
 import { KubeClient } from '../kube/client.ts';
-import { EventRecorder } from '../kube/events.ts';
+import { type EventNote, EventRecorder } from '../kube/events.ts';
 import { type AgentConfig, KUBERNETES } from './config.ts';
+import { type CutReport, cutEvents } from './cut-report.ts';
 import type { Dataplane } from './dataplane/dataplane.ts';
 import type { LentListener } from './dataplane/messages.ts';
 import type { PodCapture } from './dataplane/pod-capture.ts';
@@ -30,6 +31,8 @@ const log = logger('node');
 
 /** The annotations of pods that were let go: as long as they stand, peers tunnel to nobody. */
 const STATUS_WRITTEN_WITHIN_MS = 3_000;
+/** How often an agent that stops looks whether somebody still has a connection. */
+const LOOK_INTERVAL_MS = 250;
 
 export interface NodeServiceOptions {
   readonly config: AgentConfig;
@@ -83,12 +86,7 @@ export class NodeService {
 
   /** What is not as it should be and is being tried again, in words. */
   problems(): string[] {
-    const installed = this.#installation?.status();
-    return [
-      ...(this.#podSource?.problems() ?? []),
-      ...(this.#enrolment?.problems() ?? []),
-      ...(installed?.state === 'incomplete' ? [`CNI plugin: ${installed.problem}`] : []),
-    ];
+    return [...(this.#podSource?.problems() ?? []), ...(this.#enrolment?.problems() ?? []), ...this.missing()];
   }
 
   /** Why the agent was asked to stop; without a cluster it is only replaced. */
@@ -102,6 +100,28 @@ export class NodeService {
     } finally {
       client.close();
     }
+  }
+
+  /** What keeps the node from being ready although its pods are served, in words. */
+  missing(): string[] {
+    const installed = this.#installation?.status();
+    return installed?.state === 'incomplete' ? [`CNI plugin: ${installed.problem}`] : [];
+  }
+
+  /** Goes on as before until another agent has taken over, no connection lives, or it is `deadlineMs`. */
+  async awaitSuccessor(deadlineMs: number): Promise<void> {
+    const { config, dataplane } = this.#options;
+    // Nobody will come.
+    if (config.daemonSet === undefined) return;
+    while (!this.#retired && performance.now() < deadlineMs) {
+      if ((await dataplane.connections()).length === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
+    }
+  }
+
+  /** Tells as Events whose connections were cut. */
+  async tellCuts(report: CutReport): Promise<void> {
+    await this.#record(cutEvents(this.#options.config.nodeName, report));
   }
 
   /** Takes the mesh off the node and tells so as an Event on the Node. `drain` lets connections end. */
@@ -137,10 +157,12 @@ export class NodeService {
 
   async #start(): Promise<void> {
     const { config, dataplane, prepared } = this.#options;
-    const listeners = await succeed({ runDirectory: config.runDirectory, prepared });
-    if (listeners !== undefined) dataplane.inherit(listeners);
+    using succession = await succeed({ runDirectory: config.runDirectory, prepared });
+    if (succession !== undefined) dataplane.inherit(succession.listeners);
     await this.#serve();
     dataplane.endInheritance();
+    // What fails until here leaves the other agent in charge.
+    await succession?.confirm();
     this.#handover = await HandoverServer.open(config.runDirectory, {
       lend: () => this.#lend(),
       keep: () => this.#takeUpAgain(),
@@ -232,24 +254,30 @@ export class NodeService {
   }
 
   async #tell({ pods, cut, left }: RemovalReport): Promise<void> {
-    if (this.#options.podSource !== KUBERNETES) return;
-    const { nodeName, podName } = this.#options.config;
-    const client = this.#openClient();
-    try {
-      const events = new EventRecorder(client, 'ambit.io/agent', podName);
-      const clean = left.length === 0;
-      const released = `${pods} pods released, ${cut} connections cut`;
-      events.record({
-        regarding: { apiVersion: 'v1', kind: 'Node', namespace: '', name: nodeName },
+    const clean = left.length === 0;
+    const released = `${pods} pods released, ${cut} connections cut`;
+    await this.#record([
+      {
+        regarding: { apiVersion: 'v1', kind: 'Node', namespace: '', name: this.#options.config.nodeName },
         type: clean ? 'Normal' : 'Warning',
         reason: clean ? REMOVAL_EVENT : REMOVAL_INCOMPLETE_EVENT,
         action: 'Remove',
         note: clean ? `${released}, plugin, rules and files removed` : `${released}; left: ${left.join('; ')}`,
-      });
+      },
+    ]);
+  }
+
+  /** Resolves when they are written, or cannot be. Never rejects. */
+  async #record(notes: readonly EventNote[]): Promise<void> {
+    if (this.#options.podSource !== KUBERNETES || notes.length === 0) return;
+    const client = this.#openClient();
+    try {
+      const events = new EventRecorder(client, 'ambit.io/agent', this.#options.config.podName);
+      for (const note of notes) events.record(note);
       await events.flush();
     } catch (thrown) {
       const error = toAmbitError(thrown, 'KUBERNETES_API');
-      log.warn({ reason: error.message }, 'the removal could not be told as an event');
+      log.warn({ reason: error.message }, 'the end of the agent could not be told as an event');
     } finally {
       client.close();
     }

@@ -1,6 +1,7 @@
 /**
- * The side that gives: waits for a successor, lends it the listening sockets, and retires when the successor has them. One
- * successor at a time; a successor that falls silent or disappears before that changes nothing.
+ * The side that gives: waits for successors, lends the listening sockets to the first that is ready for them, and retires
+ * when that one serves. One successor at a time is lent them; one that falls silent or disappears before it serves changes
+ * nothing, and one that never gets ready is in nobody's way.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -14,6 +15,7 @@ import {
   decodeFromSuccessor,
   encodeLine,
   type FromPredecessor,
+  type FromSuccessor,
   HANDOVER_SOCKET_NAME,
   HANDOVER_TIMEOUT_MS,
   HANDOVER_VERSION,
@@ -22,6 +24,8 @@ import {
 
 const log = logger('handover');
 
+/** Successors that prepare themselves at the same time. */
+const MAX_SUCCESSORS = 8;
 /** How long to wait before a full socket is tried again. */
 const FULL_SOCKET_PAUSE_MS = 2;
 const WOULD_BLOCK = -11;
@@ -31,20 +35,21 @@ export interface Heritage {
   lend(): Promise<readonly LentListener[]>;
   /** The successor did not take them: goes on as before. */
   keep(): Promise<void>;
-  /** The successor has them. */
+  /** The successor serves. */
   retire(): void;
 }
 
 export class HandoverServer {
   readonly #server: Server;
   readonly #heritage: Heritage;
-  #successor: Socket | undefined;
+  readonly #successors = new Set<Socket>();
+  #lending = false;
   #retired = false;
 
   private constructor(heritage: Heritage) {
     this.#heritage = heritage;
     this.#server = createServer((socket) => this.#meet(socket));
-    this.#server.maxConnections = 8;
+    this.#server.maxConnections = MAX_SUCCESSORS;
   }
 
   /** Resolves when successors can ask. */
@@ -57,7 +62,7 @@ export class HandoverServer {
   async close(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#server.close(() => resolve());
-    this.#successor?.destroy();
+    for (const socket of this.#successors) socket.destroy();
     await promise;
   }
 
@@ -68,18 +73,13 @@ export class HandoverServer {
       socket.destroy();
       return;
     }
-    if (this.#successor !== undefined || this.#retired) {
-      const reason = this.#retired ? 'this agent has been followed already' : 'another successor is being served';
-      socket.end(encodeLine({ kind: 'refused', reason }));
-      return;
-    }
-    this.#successor = socket;
+    this.#successors.add(socket);
     this.#serve(socket)
       .catch((thrown: unknown) => {
         log.warn({ reason: toAmbitError(thrown, 'USAGE').message }, 'the hand-over failed, this agent goes on');
       })
       .finally(() => {
-        this.#successor = undefined;
+        this.#successors.delete(socket);
         socket.destroy();
       });
   }
@@ -89,11 +89,28 @@ export class HandoverServer {
     // A successor announces itself long before it is ready to take over: the first word may take its time.
     const request = await lines.next();
     if (request.done) return;
-    const message = decodeFromSuccessor(request.value);
-    if (message.kind !== 'takeOver' || message.version !== HANDOVER_VERSION) {
-      await send(socket, { kind: 'refused', reason: `only version ${HANDOVER_VERSION} is spoken` }, []);
+    const refusal = this.#refusalOf(decodeFromSuccessor(request.value));
+    if (refusal !== undefined) {
+      await send(socket, { kind: 'refused', reason: refusal }, []);
       return;
     }
+    this.#lending = true;
+    try {
+      await this.#lendTo(socket, lines);
+    } finally {
+      this.#lending = false;
+    }
+  }
+
+  #refusalOf(message: FromSuccessor): string | undefined {
+    if (message.kind !== 'takeOver' || message.version !== HANDOVER_VERSION) {
+      return `only version ${HANDOVER_VERSION} is spoken`;
+    }
+    if (this.#retired) return 'this agent has been followed already';
+    return this.#lending ? 'another successor is being served' : undefined;
+  }
+
+  async #lendTo(socket: Socket, lines: AsyncIterator<string>): Promise<void> {
     let taken = false;
     const overdue = setTimeout(() => socket.destroy(), HANDOVER_TIMEOUT_MS);
     try {

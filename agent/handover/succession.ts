@@ -19,24 +19,37 @@ export interface SuccessionOptions {
   readonly prepared: () => Promise<void>;
 }
 
+export interface Succession extends Disposable {
+  /** The listening sockets of the other agent, which accepts nothing now. The caller's. */
+  readonly listeners: readonly LentListener[];
+  /** The node is served: the other agent retires. Rejects with `CLOSED` when it serves again; disposing leaves it in charge. */
+  confirm(): Promise<void>;
+}
+
 /**
  * The sockets of the agent that served this node; undefined when there is none (any more). Takes as long as the preparation
  * takes and the other agent lives.
  */
-export async function succeed(options: SuccessionOptions): Promise<readonly LentListener[] | undefined> {
+export async function succeed(options: SuccessionOptions): Promise<Succession | undefined> {
   for (;;) {
-    using predecessor = await Predecessor.find(options.runDirectory);
+    const predecessor = await Predecessor.find(options.runDirectory);
     if (predecessor === undefined) return undefined;
     log.info('another agent serves this node and will be followed');
-    if (!(await outlives(predecessor, options.prepared()))) {
-      log.warn('the other agent ended before it could be followed');
-      return undefined;
-    }
     try {
+      if (!(await outlives(predecessor, options.prepared()))) {
+        log.warn('the other agent ended before it could be followed');
+        predecessor[Symbol.dispose]();
+        return undefined;
+      }
       const listeners = await predecessor.takeOver();
-      log.info({ listeners: listeners.length }, 'the listeners of the other agent were taken over');
-      return listeners;
+      log.info({ listeners: listeners.length }, 'the listeners of the other agent are taken over');
+      return {
+        listeners,
+        confirm: () => predecessor.confirm(),
+        [Symbol.dispose]: () => predecessor[Symbol.dispose](),
+      };
     } catch (thrown) {
+      predecessor[Symbol.dispose]();
       log.warn({ reason: toAmbitError(thrown, 'USAGE').message }, 'the other agent did not hand over: once more');
     }
     await pause(RETRY_MS);

@@ -53,20 +53,29 @@ export class Predecessor implements Disposable {
   }
 
   /**
-   * Receives every listening socket; afterwards the predecessor accepts nothing any more. The descriptors are the caller's.
-   * Rejects when the predecessor refuses, disappears or stalls: it is still in charge then, if it lives.
+   * Receives every listening socket; the predecessor accepts nothing until `confirm`, or until this object is disposed of:
+   * then it goes on. The descriptors are the caller's. Rejects when the predecessor refuses, disappears or stalls: it is
+   * still in charge then, if it lives.
    */
   async takeOver(): Promise<LentListener[]> {
     const listeners: LentListener[] = [];
     try {
       this.#socket.write(encodeLine({ kind: 'takeOver', version: HANDOVER_VERSION }));
       await this.#receive(listeners);
-      await this.#say(encodeLine({ kind: 'taken' }));
       return listeners;
     } catch (thrown) {
       discardDescriptors(listeners.map(({ descriptor }) => descriptor));
       throw thrown;
     }
+  }
+
+  /**
+   * Tells the predecessor that the node is served, so that it retires. Rejects with `CLOSED` when it has waited no longer: it
+   * serves again, unless it is dead.
+   */
+  async confirm(): Promise<void> {
+    if (!this.isAlive()) throw gone();
+    await this.#say(encodeLine({ kind: 'taken' }));
   }
 
   [Symbol.dispose](): void {

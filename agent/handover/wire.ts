@@ -5,6 +5,7 @@
  *     successor                          predecessor
  *     takeOver            ------------>  enrols no more, accepts no more
  *                         <------------  listeners (with descriptors), in pieces; end
+ *     (serves the pods with them)
  *     taken               ------------>  lets its listeners go, lets its connections end
  *
  * Until `taken` nothing has happened that cannot be undone: a successor that disappears leaves the predecessor in charge.
