@@ -12,10 +12,6 @@ export const CNI_ERROR = {
   invalidConfig: 7,
   /** The agent cannot be asked now; the runtime repeats the call. */
   tryAgainLater: 11,
-  /** STATUS: new pods cannot be added. */
-  notAvailable: 50,
-  /** STATUS: new pods cannot be added, and pods that exist have limited connectivity. */
-  limitedConnectivity: 51,
   /** The agent could not bring an eligible pod into the mesh. */
   captureFailed: 100,
   /** CHECK: the traffic of the pod is not captured as it should be. */

@@ -4,7 +4,7 @@
  * ADD      passes the result on once the agent says that the pod is captured, or that it is none of the mesh's
  * DEL      tells the agent; succeeds whatever it answers, since rules vanish with the namespace and an error would keep the pod
  * CHECK    asks whether rules, routing and listeners of the pod are in place
- * STATUS   ready only when the agent serves
+ * STATUS   always ready: a runtime that hears otherwise starts no pod at all, the agent's own neither
  * GC       passes on which attachments are still valid
  */
 import { readdirSync } from 'node:fs';
@@ -19,6 +19,8 @@ import { addressesOf, convertResult } from './result.ts';
 
 /** An agent that is gone must not hold up the removal of a pod. */
 const DEL_TIMEOUT_MS = 3_000;
+/** Runtimes ask before every pod. */
+const STATUS_TIMEOUT_MS = 1_000;
 const AGENT_HINT = 'the pod waits until the agent of this node runs; look at the agent pod and its log';
 
 /** What to print on standard output (undefined: nothing). Rejects with CniError. */
@@ -62,15 +64,18 @@ async function del(config: NetworkConfig, environment: Environment): Promise<und
   if (problem !== undefined) process.stderr.write(`ambit-cni: DEL of ${request.attachment.containerId}: ${problem}\n`);
 }
 
+/**
+ * Without an agent pods of the mesh wait, each with the reason in its own events. Saying so here would hold up every pod of
+ * the node, and with it the agent, which has a network of its own: nobody could ever come to answer.
+ */
 async function status(config: NetworkConfig): Promise<undefined> {
   const held = countHeldPods(config.runDir);
-  const code = held > 0 ? CNI_ERROR.limitedConnectivity : CNI_ERROR.notAvailable;
-  const consequence = held > 0 ? `new pods wait, and ${held} captured pods are cut off` : 'new pods wait';
-  const options = { runDir: config.runDir, timeoutMs: config.timeoutMs, waitMs: 0 };
-  const answer = await callAgent('status', undefined, options).catch((error: Error) => {
-    throw new CniError(code, error.message, consequence);
-  });
-  if (answer.kind === 'failed') throw new CniError(CNI_ERROR.notAvailable, answer.detail, 'new pods wait');
+  const consequence =
+    held > 0 ? `new pods wait, and ${held} captured pods may be cut off` : 'new pods of the mesh wait';
+  const options = { runDir: config.runDir, timeoutMs: Math.min(config.timeoutMs, STATUS_TIMEOUT_MS), waitMs: 0 };
+  const answer = await callAgent('status', undefined, options).catch((error: Error) => error.message);
+  const problem = typeof answer === 'string' ? answer : answer.kind === 'failed' ? answer.detail : undefined;
+  if (problem !== undefined) process.stderr.write(`ambit-cni: STATUS: ${problem}; ${consequence}\n`);
 }
 
 async function collectGarbage(config: NetworkConfig): Promise<undefined> {

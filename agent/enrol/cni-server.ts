@@ -151,8 +151,10 @@ function unknownCall({ url, method }: IncomingMessage): AgentAnswer {
   return failure(new AmbitError('AGENT_UNREACHABLE', `${what}: is it of another version than the plugin?`));
 }
 
-function failure(error: AmbitError): AgentAnswer {
-  return { kind: 'failed', code: error.code, detail: `${error.message} (${error.row.hint})`, retry: error.row.retry };
+function failure({ code, message, row }: AmbitError): AgentAnswer {
+  // The hint of an agent that cannot be reached is for those who could not reach it.
+  const detail = code === 'AGENT_UNREACHABLE' ? message : `${message} (${row.hint})`;
+  return { kind: 'failed', code, detail, retry: row.retry };
 }
 
 function send(response: ServerResponse, status: number, answer: AgentAnswer): void {

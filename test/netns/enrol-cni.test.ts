@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
 import { CniServer } from '../../agent/enrol/cni-server.ts';
 import { buildPlugin } from '../../cni-plugin/build.ts';
+import { decodeAnswer } from '../../core/enrolment/cni-wire.ts';
 import { type CniOutcome, callCni, referencePlugins } from '../support/cni-caller.ts';
 import { EnrolmentWorld, pictureOf } from '../support/enrolment.ts';
 import { TestPod } from '../support/netns.ts';
@@ -37,8 +38,9 @@ class CniWorld implements AsyncDisposable {
   static async create(withAgent = true): Promise<CniWorld> {
     const world = await EnrolmentWorld.create();
     if (!withAgent) return new CniWorld(world, undefined);
-    const { enrolment } = await world.open({ podWaitMs: 300 });
-    const server = await CniServer.open({ runDirectory: world.runDirectory, enrolment, notReady: () => made.notReady });
+    const notReady = (): string | undefined => made.notReady;
+    const { enrolment } = await world.open({ podWaitMs: 300, notReady });
+    const server = await CniServer.open({ runDirectory: world.runDirectory, enrolment, notReady });
     const made = new CniWorld(world, server);
     return made;
   }
@@ -265,21 +267,72 @@ describe('the plugin without an agent', () => {
     await server.close();
   });
 
-  it('tells the truth in STATUS: ready, not available, or not available and pods cut off', async () => {
+  it('is always ready in STATUS, or a runtime would start no pod, the agent’s own neither; what is missing is said', async () => {
     await using cni = await CniWorld.create();
     const status = () => cni.ours('STATUS', undefined, cni.config('1.1.0'));
-    assert.deepEqual([(await status()).status, (await status()).output], [0, undefined]);
+    const says = async (what: RegExp): Promise<void> => {
+      const told = await status();
+      assert.deepEqual([told.status, told.output], [0, undefined]);
+      assert.match(told.stderr, what);
+    };
+    await says(/^$/);
     cni.notReady = 'workers are starting';
-    const starting = await status();
-    assert.deepEqual([starting.status, starting.output?.code], [1, 50]);
-    assert.match(String(starting.output?.msg), /workers are starting/);
+    await says(/workers are starting; new pods of the mesh wait/);
     await cni.server?.close();
-    assert.equal((await status()).output?.code, 50);
+    await says(/does not listen.*; new pods of the mesh wait/);
     mkdirSync(join(cni.world.runDirectory, 'pods'), { recursive: true });
     writeFileSync(join(cni.world.runDirectory, 'pods', 'uid.json'), '{}');
-    assert.equal((await status()).output?.code, 51);
+    await says(/1 captured pods may be cut off/);
   });
 });
+
+describe('an agent that is not ready', () => {
+  it('lets pods outside the mesh start, and has those of the mesh wait', async () => {
+    await using cni = await CniWorld.create();
+    cni.notReady = 'state manager';
+    const [inside, beside] = [cni.emptyPod('inside'), cni.emptyPod('beside')];
+    cni.world.directory.put('beside', { labels: { 'istio.io/dataplane-mode': 'none' } });
+    const { output: prevResult } = await cni.bridge('ADD', inside, '1.0.0');
+    const waits = await cni.ours('ADD', inside, cni.config('1.0.0', { prevResult }));
+    assert.deepEqual([waits.status, waits.output?.code], [1, 11]);
+    assert.match(String(waits.output?.msg), /not ready: state manager/);
+    const { output: own } = await cni.bridge('ADD', beside, '1.0.0');
+    const started = await cni.ours('ADD', beside, cni.config('1.0.0', { prevResult: own }));
+    assert.deepEqual([started.status, started.output], [0, own]);
+    assert.equal((await cni.ours('DEL', inside, cni.config('1.0.0'))).status, 0);
+    cni.notReady = undefined;
+    assert.equal((await cni.ours('ADD', inside, cni.config('1.0.0', { prevResult }))).status, 0);
+  });
+});
+
+describe('a plugin and an agent of different versions', () => {
+  it('tolerate what they do not know, and an unknown call gets an answer that says to try again', async () => {
+    await using cni = await CniWorld.create();
+    const { path } = cni.server ?? {};
+    assert.ok(path !== undefined);
+    const known = { attachment: { containerId: 'c1', ifName: 'eth0', zone: 'a' }, pod: null, colour: 'green' };
+    const deleted = decodeAnswer(JSON.parse(await post(path, '/v1/del', JSON.stringify(known))));
+    assert.equal(deleted.kind, 'ignored');
+    const unknown = decodeAnswer(JSON.parse(await post(path, '/v1/adopt', '{}')));
+    assert.ok(unknown.kind === 'failed' && unknown.retry, JSON.stringify(unknown));
+    assert.match(unknown.detail, /does not know the call \/v1\/adopt/);
+    const newer = decodeAnswer({ kind: 'done', detail: 'captured', since: 'a moment ago' });
+    assert.deepEqual(newer, { kind: 'done', detail: 'captured' });
+  });
+});
+
+async function post(socketPath: string, path: string, body: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const call = request({ socketPath, path, method: 'POST' }, (response) => {
+    let text = '';
+    response.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+    });
+    response.on('end', () => resolve(text));
+  });
+  call.on('error', reject).end(body);
+  return await promise;
+}
 
 describe('wrong calls', () => {
   const cases: readonly { name: string; command: string; config: unknown; code: number; withPod?: false }[] = [
@@ -336,7 +389,7 @@ describe('the socket of the agent', () => {
     assert.match(await post('/v1/add', '{'), /"kind":"failed","code":"DECODE"/);
     assert.match(await post('/v1/add', '{"netns":"../../etc"}'), /"code":"DECODE"/);
     assert.match(await post('/v1/add', 'x'.repeat(2_000_000)), /larger than/);
-    assert.match(await post('/v2/add', '{}'), /no such call/);
+    assert.match(await post('/v2/add', '{}'), /does not know the call/);
     assert.equal((await cni.ours('STATUS', undefined, cni.config('1.1.0'))).status, 0);
   });
 });
