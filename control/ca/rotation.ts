@@ -47,17 +47,20 @@ export function signingRoot<R extends RootLifetime>(roots: readonly R[], nowMs: 
   return valid.findLast((root) => root.signsFromMs <= nowMs) ?? valid[0];
 }
 
-/** The next thing to do, undefined when all is well. Do it and ask again. */
+/**
+ * The next thing to do, undefined when all is well. Do it and ask again. A root that has expired goes when its leaves
+ * could have: kept, it harms nobody, and the clock that says so may be wrong.
+ */
 export function nextRotationStep(
   roots: readonly RootLifetime[],
   nowMs: number,
   policy: RotationPolicy,
 ): RotationStep | undefined {
-  const expired = roots.find((root) => root.notAfterMs <= nowMs || isObsolete(root, roots, nowMs, policy));
-  if (expired !== undefined) return { kind: 'remove', id: expired.id };
   const current = signingRoot(roots, nowMs);
   // Nothing can sign: waiting for the distribution of a new root would only prolong that.
   if (current === undefined) return { kind: 'create', signsFromMs: nowMs };
+  const obsolete = roots.find((root) => root !== current && isObsolete(root, roots, nowMs, policy));
+  if (obsolete !== undefined) return { kind: 'remove', id: obsolete.id };
   if (roots.some((root) => root.signsFromMs > current.signsFromMs)) return undefined;
   const life = current.notAfterMs - current.notBeforeMs;
   if (current.notAfterMs - nowMs >= life * policy.renewalShare) return undefined;

@@ -212,6 +212,35 @@ test('a rotation by the leader is seen by all: trusted first, then signing, then
   );
 });
 
+test('a CA whose only root has expired while nothing ran begins with a new one', async (context) => {
+  const namespace = await freshNamespace();
+  let nowMs = Date.now();
+  const options = { now: () => nowMs, policy: { rootLifetimeMs: 100 * DAY_MS } };
+  const before = await replica(context, namespace, options);
+  const old = before.signingRoot().id;
+  await before.close();
+  nowMs += 101 * DAY_MS;
+  const after = await replica(context, namespace, options);
+  assert.notEqual(after.signingRoot().id, old);
+  assert.equal(await after.maintain(), false);
+});
+
+test('a leader whose clock is wrong for a while takes no root from anybody', async (context) => {
+  const namespace = await freshNamespace();
+  let nowMs = Date.now();
+  const leader = await replica(context, namespace, { now: () => nowMs });
+  const other = await replica(context, namespace);
+  const old = leader.signingRoot().id;
+  const { certificatePem } = leader.signingRoot();
+  nowMs += 11 * 365 * DAY_MS;
+  await leader.maintain();
+  await leader.maintain();
+  nowMs = Date.now();
+  assert.deepEqual([leader.signingRoot().id, other.signingRoot().id], [old, old]);
+  await eventually('both are trusted', () => assert.equal(rootsIn(other.rootsPem()).length, 2));
+  assert.ok(other.rootsPem().includes(certificatePem));
+});
+
 test('two that believe to lead make one successor', async (context) => {
   const namespace = await freshNamespace();
   const replicas = await Promise.all([1, 2, 3].map(() => replica(context, namespace)));

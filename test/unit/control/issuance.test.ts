@@ -244,7 +244,9 @@ const STEPS: [
   ['the successor signs from its time on', [root('a', 0, 1000), root('b', 801, 1801, 851)], 851, undefined, 'b'],
   ['the old root stays while its leaves live', [root('a', 0, 1000), root('b', 801, 1801, 851)], 950, undefined, 'b'],
   ['and goes afterwards', [root('a', 0, 1000), root('b', 801, 1801, 851)], 951, { kind: 'remove', id: 'a' }, 'b'],
-  ['an expired root goes', [root('a', 0, 1000)], 1000, { kind: 'remove', id: 'a' }, undefined],
+  ['an expired root is replaced', [root('a', 0, 1000)], 1000, { kind: 'create', signsFromMs: 1000 }, undefined],
+  ['and stays for a while, should it be the clock', [root('a', 0, 1000), root('b', 1000, 2000)], 1099, undefined, 'b'],
+  ['then it goes', [root('a', 0, 1000), root('b', 1000, 2000)], 1100, { kind: 'remove', id: 'a' }, 'b'],
   ['when the signer expired, the successor signs before its time', [root('b', 801, 1801, 2000)], 1500, undefined, 'b'],
 ];
 for (const [name, roots, now, step, signs] of STEPS) {
