@@ -8,6 +8,7 @@ import { type ServerCredentials as Credentials, ServerCredentials } from '@grpc/
 import { logger } from '../core/log.ts';
 import type { CertificateAuthority } from './ca/authority.ts';
 import type { SubjectAltName } from './ca/certificate.ts';
+import { RenewalTime } from './renewal-time.ts';
 
 /** Of certificates of our own ports. */
 export const SERVER_LIFETIME_MS = 24 * 3_600_000;
@@ -19,7 +20,7 @@ const log = logger('control');
 export class RenewingServerCredentials extends ServerCredentials {
   readonly #authority: CertificateAuthority;
   readonly #names: readonly SubjectAltName[];
-  #renewAtMs = 0;
+  readonly #renewal = new RenewalTime();
 
   constructor(authority: CertificateAuthority, names: readonly string[]) {
     super({
@@ -38,7 +39,7 @@ export class RenewingServerCredentials extends ServerCredentials {
    */
   renew(): void {
     const issued = this.#authority.issueServer(this.#names, SERVER_LIFETIME_MS);
-    this.#renewAtMs = Date.now() + (issued.notAfterMs - Date.now()) / 2;
+    this.#renewal.issued(issued.notAfterMs);
     this.updateSecureContextOptions({
       cert: issued.certificatePem,
       key: issued.privateKeyPem,
@@ -47,9 +48,9 @@ export class RenewingServerCredentials extends ServerCredentials {
     log.info({ notAfter: new Date(issued.notAfterMs).toISOString() }, 'server certificate issued');
   }
 
-  /** Renews at half life. Call it often. */
+  /** Renews when it is time. Call it often. */
   renewIfDue(): void {
-    if (Date.now() >= this.#renewAtMs) this.renew();
+    if (this.#renewal.isDue) this.renew();
   }
 
   override _equals(other: Credentials): boolean {

@@ -74,7 +74,8 @@ export class TokenKeys {
   }
 
   async #refresh(): Promise<void> {
-    if (this.#now() - this.#askedMs >= REFRESH_PAUSE_MS) {
+    // A clock that was set back must not make them wait for as long as that.
+    if (Math.abs(this.#now() - this.#askedMs) >= REFRESH_PAUSE_MS) {
       this.#askedMs = this.#now();
       this.#asking = this.#fetch();
     }

@@ -14,6 +14,7 @@ import { formatSocketAddress, type SocketAddress } from '../../core/ip.ts';
 import { logger } from '../../core/log.ts';
 import type { Part } from '../part.ts';
 import { RateLimit } from '../rate-limit.ts';
+import { RenewalTime } from '../renewal-time.ts';
 import { BodyBudget } from './body-budget.ts';
 import { WEBHOOK_PATH } from './configuration.ts';
 import { answerReview, type Judge } from './review.ts';
@@ -68,7 +69,8 @@ interface HttpRefusal {
 
 const TOO_MANY: HttpRefusal = { status: 429, text: 'too many requests from this address' };
 const WAIT_STEP_MS = 20;
-const RETRY_MS = 30_000;
+/** How often the own certificate is looked at. */
+const RENEWAL_MS = 30_000;
 const log = logger('webhook');
 
 export class WebhookServer implements Part {
@@ -79,7 +81,8 @@ export class WebhookServer implements Part {
   readonly #analysis = new TimeBudget(WEBHOOK_LIMITS.analysisShare);
   readonly #bodies = new BodyBudget(WEBHOOK_LIMITS.maxHeldBytes, WEBHOOK_LIMITS.maxHeldBytesPerAddress);
   #server: Server | undefined;
-  #renewal: NodeJS.Timeout | undefined;
+  readonly #renewal = new RenewalTime();
+  #renewals: NodeJS.Timeout | undefined;
   /** In use; 0 until it listens. */
   port = 0;
 
@@ -121,11 +124,14 @@ export class WebhookServer implements Part {
     });
     server.on('error', (error) => log.warn({ error: error.message }, 'the webhook port reported an error'));
     this.#server = server;
-    this.#renewAt(certificate.notAfterMs);
+    this.#renewal.issued(certificate.notAfterMs);
+    this.#renewals = setInterval(() => {
+      if (this.#renewal.isDue) this.renew();
+    }, RENEWAL_MS).unref();
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.#renewal);
+    clearInterval(this.#renewals);
     const server = this.#server;
     this.#server = undefined;
     if (server === undefined) return;
@@ -140,23 +146,16 @@ export class WebhookServer implements Part {
 
   /** Uses a new certificate for every handshake from now on. Call it when the roots changed; it also happens by itself. */
   renew(): void {
-    clearTimeout(this.#renewal);
     try {
       const { certificatePem, privateKeyPem, notAfterMs } = this.#options.issueCertificate();
       this.#server?.setSecureContext({ cert: certificatePem, key: privateKeyPem, minVersion: 'TLSv1.2' });
-      this.#renewAt(notAfterMs);
+      this.#renewal.issued(notAfterMs);
     } catch (thrown) {
       log.error(
         { reason: toAmbitError(thrown, 'CA').message },
         'no certificate for the webhook; the old one stays in use',
       );
-      this.#renewal = setTimeout(() => this.renew(), RETRY_MS).unref();
     }
-  }
-
-  #renewAt(notAfterMs: number): void {
-    const delayMs = Math.min(Math.max((notAfterMs - Date.now()) / 2, 1000), 2 ** 31 - 1);
-    this.#renewal = setTimeout(() => this.renew(), delayMs).unref();
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {

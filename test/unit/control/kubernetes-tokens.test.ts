@@ -303,6 +303,15 @@ test('a new key of the API server is learned, but unknown keys do not make it be
   assert.equal(asked(), 2);
 });
 
+test('a clock that is set back does not keep new keys from being learned', async () => {
+  let now = NOW;
+  const next = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const { keys } = keysOf([jwks('one'), jwks('two', next.publicKey)], () => now);
+  assert.equal(await keys.verify(await token(ACCOUNT), 'one'), 'signed');
+  now -= 3_600_000;
+  assert.equal(await keys.verify(await token(ACCOUNT, { key: next.privateKey, kid: 'two' }), 'two'), 'signed');
+});
+
 test('where the keys cannot be had, or make no sense, the API server decides alone', async () => {
   for (const answer of [new Error('down'), { keys: 'x' }, undefined, { keys: [] }]) {
     const { keys } = keysOf([answer], () => NOW);
