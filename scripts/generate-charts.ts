@@ -3,7 +3,7 @@
  *
  *   templates/_settings.tpl     an environment variable for each setting that the chart has a value for
  *   values.schema.json          from values.yaml: names and types; from the settings: what `env` may hold
- *   ambit-base/files/crds/*     the definitions of api/crds, kept when the release goes
+ *   ambit-base/files/crds/*     the definitions of api/crds
  *
  *     node scripts/generate-charts.ts
  */
@@ -56,7 +56,7 @@ export function generateChartFiles(): ReadonlyMap<string, string> {
   }
   files.set(`${UMBRELLA}/values.schema.json`, umbrellaSchema(global));
   for (const file of globSync('api/crds/*.yaml', { cwd: ROOT }).sort()) {
-    files.set(`${chartFolder('ambit-base')}/files/crds/${basename(file)}`, definition(file));
+    files.set(`${chartFolder('ambit-base')}/files/crds/${basename(file)}`, readFileSync(join(ROOT, file), 'utf8'));
   }
   return files;
 }
@@ -77,12 +77,6 @@ function umbrellaSchema(global: unknown): string {
 function valuesOf(folder: string): string {
   const path = join(ROOT, folder, 'values.yaml');
   return existsSync(path) ? readFileSync(path, 'utf8') : '';
-}
-
-/** Uninstalling a release must not delete the policies of the whole cluster. */
-function definition(file: string): string {
-  const text = readFileSync(join(ROOT, file), 'utf8');
-  return text.replace(/^metadata:\n/m, 'metadata:\n  annotations:\n    helm.sh/resource-policy: keep\n');
 }
 
 if (import.meta.main) {

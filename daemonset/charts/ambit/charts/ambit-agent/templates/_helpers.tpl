@@ -42,7 +42,7 @@ app.kubernetes.io/name: ambit-agent
 app.kubernetes.io/instance: {{ include "ambit-agent.name" . }}
 {{- end -}}
 
-{{- define "ambit-agent.labels" -}}
+{{- define "ambit-agent.standardLabels" -}}
 {{ include "ambit-agent.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: ambit
@@ -51,9 +51,23 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- with .Values.revision }}
 istio.io/rev: {{ . }}
 {{- end }}
-{{- with .Values.labels }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+
+{{- /* Ours win: what selects pods must not be changed by a value. */ -}}
+{{- define "ambit-agent.labels" -}}
+{{ toYaml (mergeOverwrite (dict) .Values.labels (include "ambit-agent.standardLabels" . | fromYaml)) }}
+{{- end -}}
+
+{{- define "ambit-agent.podLabels" -}}
+{{- $own := include "ambit-agent.labels" . | fromYaml -}}
+{{- $mesh := dict "istio.io/dataplane-mode" "none" "sidecar.istio.io/inject" "false" -}}
+{{ toYaml (mergeOverwrite (dict) $own .Values.podLabels $mesh (include "ambit-agent.selectorLabels" . | fromYaml)) }}
+{{- end -}}
+
+{{- /* A user's win: whoever scrapes otherwise says so here. */ -}}
+{{- define "ambit-agent.podAnnotations" -}}
+{{- $own := dict "prometheus.io/scrape" "true" "prometheus.io/port" "15020" "prometheus.io/path" "/metrics" -}}
+{{ toYaml (mergeOverwrite $own .Values.podAnnotations) }}
 {{- end -}}
 
 {{- /* Both folders are given: nothing but them needs to be visible. */ -}}

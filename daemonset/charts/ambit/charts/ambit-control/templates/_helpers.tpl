@@ -49,7 +49,7 @@ app.kubernetes.io/name: ambit-control
 app.kubernetes.io/instance: {{ include "ambit-control.name" . }}
 {{- end -}}
 
-{{- define "ambit-control.labels" -}}
+{{- define "ambit-control.standardLabels" -}}
 {{ include "ambit-control.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: ambit
@@ -58,7 +58,21 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- with .Values.revision }}
 istio.io/rev: {{ . }}
 {{- end }}
-{{- with .Values.labels }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+
+{{- /* Ours win: what selects pods must not be changed by a value. */ -}}
+{{- define "ambit-control.labels" -}}
+{{ toYaml (mergeOverwrite (dict) .Values.labels (include "ambit-control.standardLabels" . | fromYaml)) }}
+{{- end -}}
+
+{{- define "ambit-control.podLabels" -}}
+{{- $own := include "ambit-control.labels" . | fromYaml -}}
+{{- $mesh := dict "istio.io/dataplane-mode" "none" "sidecar.istio.io/inject" "false" -}}
+{{ toYaml (mergeOverwrite (dict) $own .Values.podLabels $mesh (include "ambit-control.selectorLabels" . | fromYaml)) }}
+{{- end -}}
+
+{{- /* A user's win: whoever scrapes otherwise says so here. */ -}}
+{{- define "ambit-control.podAnnotations" -}}
+{{- $own := dict "prometheus.io/scrape" "true" "prometheus.io/port" "15014" "prometheus.io/path" "/metrics" -}}
+{{ toYaml (mergeOverwrite $own .Values.podAnnotations) }}
 {{- end -}}
