@@ -2,23 +2,30 @@
 import { Command } from 'commander';
 import { isRecord } from '../core/decoder.ts';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
-import { findAdminEndpoints } from './admin-client.ts';
+import { type AdminOptions, askEach, openAdminEndpoints } from './admin-client.ts';
+import { clusterOptions } from './cluster.ts';
 import { formatBytes, formatDuration, type OutputFormat, outputOption, printResult, renderTable } from './output.ts';
 
-interface ConnectionsOptions {
+interface ConnectionsOptions extends AdminOptions {
   readonly output: OutputFormat;
-  readonly admin?: string;
+  readonly node?: string;
 }
 
 export function connectionsCommand(): Command {
-  return new Command('connections')
+  const command = new Command('connections')
     .description('Live connections: who talks to whom, over which path, as whom')
-    .option('--admin <host:port>', 'admin address of one agent (default: the sandbox, else 127.0.0.1:15000)')
+    .option('--node <name>', 'of this node only')
+    .option(
+      '--admin <host:port>',
+      'admin address of one agent (default: the sandbox, a cluster, else 127.0.0.1:15000)',
+    );
+  return clusterOptions(command)
     .addOption(outputOption())
     .action(async (options: ConnectionsOptions) => {
-      const { connections, failures } = await fetchConnections(options.admin);
+      const { connections, failures } = await fetchConnections(options);
       printResult(options.output, connections, renderConnections);
       for (const failure of failures) process.stderr.write(`ambit: ${failure.message}\n`);
+      if (failures.length > 0) process.exitCode = 1;
     });
 }
 
@@ -26,19 +33,20 @@ type ConnectionRow = Readonly<Record<string, unknown>>;
 
 /** Connections of every agent that answers, each with its `agent`; throws when none does. */
 async function fetchConnections(
-  admin: string | undefined,
+  options: ConnectionsOptions,
 ): Promise<{ connections: ConnectionRow[]; failures: AmbitError[] }> {
-  const endpoints = await findAdminEndpoints(admin);
+  using agents = await openAdminEndpoints(options);
+  const endpoints = agents.endpoints.filter(({ name }) => options.node === undefined || name === options.node);
+  if (endpoints.length === 0) throw new AmbitError('ADMIN_UNREACHABLE', `no agent runs on ${options.node}`);
+  const answers = await askEach(endpoints, '/connections');
   const connections: ConnectionRow[] = [];
   const failures: AmbitError[] = [];
-  for (const endpoint of endpoints) {
-    try {
-      const { value } = await endpoint.get('/connections');
-      if (!Array.isArray(value)) throw new AmbitError('ADMIN_UNREACHABLE', `agent ${endpoint.name} gave no list`);
-      connections.push(...value.filter(isRecord).map((row) => ({ agent: endpoint.name, ...row })));
-    } catch (error) {
-      failures.push(toAmbitError(error, 'ADMIN_UNREACHABLE'));
-    }
+  for (const [index, { name }] of endpoints.entries()) {
+    const answer = answers[index];
+    const value = answer?.status === 'fulfilled' ? answer.value.value : undefined;
+    if (Array.isArray(value)) connections.push(...value.filter(isRecord).map((row) => ({ agent: name, ...row })));
+    else if (answer?.status === 'rejected') failures.push(toAmbitError(answer.reason, 'ADMIN_UNREACHABLE'));
+    else failures.push(new AmbitError('ADMIN_UNREACHABLE', `agent ${name} gave no list`));
   }
   const [first] = failures;
   if (first !== undefined && failures.length === endpoints.length) throw first;

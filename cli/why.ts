@@ -3,25 +3,30 @@ import { Command } from 'commander';
 import { isRecord } from '../core/decoder.ts';
 import { AmbitError } from '../core/errors.ts';
 import { findPolicyFile } from '../sandbox/policy-files.ts';
-import { type AdminEndpoint, findAdminEndpoints } from './admin-client.ts';
+import { type AdminEndpoint, type AdminEndpoints, type AdminOptions, openAdminEndpoints } from './admin-client.ts';
+import { clusterOptions } from './cluster.ts';
 import { type OutputFormat, outputOption, printResult } from './output.ts';
 import { renderWhy } from './why-text.ts';
 
-interface WhyOptions {
+interface WhyOptions extends AdminOptions {
   readonly output: OutputFormat;
-  readonly admin?: string;
 }
 
 export function whyCommand(): Command {
-  return new Command('why')
+  const command = new Command('why')
     .description('Explain a connection: ambit why legacy/cron shop/stock:8080')
     .argument('<from>', 'pod as namespace/name, or its address')
     .argument('<to>', 'service, pod or address, with :port')
-    .option('--admin <host:port>', 'admin address of one agent (default: the sandbox, else 127.0.0.1:15000)')
+    .option(
+      '--admin <host:port>',
+      'admin address of one agent (default: the sandbox, a cluster, else 127.0.0.1:15000)',
+    );
+  return clusterOptions(command)
     .addOption(outputOption())
     .action(async (from: string, to: string, options: WhyOptions) => {
-      const report = await ask(await findAdminEndpoints(options.admin), from, to);
-      const file = await policyFileOf(report);
+      using agents = await openAdminEndpoints(options);
+      const report = await ask(agents.endpoints, qualified(from, agents.of), to);
+      const file = agents.of === 'sandbox' ? await policyFileOf(report) : undefined;
       printResult(options.output, file === undefined ? report : { ...report, policyFile: file }, () =>
         renderWhy(report, file),
       );
@@ -29,33 +34,40 @@ export function whyCommand(): Command {
     });
 }
 
-/** The agent of the client's node knows best; any other one knows the same mesh, but not which pods are local there. */
-async function ask(
-  endpoints: readonly AdminEndpoint[],
-  from: string,
-  to: string,
-): Promise<Readonly<Record<string, unknown>>> {
-  const query = `/why?${new URLSearchParams({ from: qualified(from), to })}`;
-  let best: Readonly<Record<string, unknown>> | undefined;
+type WhyReport = Readonly<Record<string, unknown>>;
+
+/**
+ * The agent of the client's node knows best: any other one knows the same mesh, but not which pods are local there. So the
+ * first that answers is asked where the client is, and then the one of that node.
+ */
+export async function ask(endpoints: readonly AdminEndpoint[], from: string, to: string): Promise<WhyReport> {
+  const query = `/why?${new URLSearchParams({ from, to })}`;
   let failure: unknown;
   for (const endpoint of endpoints) {
     try {
-      const { status, value } = await endpoint.get(query);
-      if (!isRecord(value)) throw new AmbitError('ADMIN_UNREACHABLE', `agent ${endpoint.name} gave no report`);
-      if (status !== 200) throw new AmbitError('UNKNOWN_WORKLOAD', String(value.message ?? value.error));
-      best ??= value;
-      if (isRecord(value.from) && value.from.node === endpoint.name) return value;
+      const report = await askOne(endpoint, query);
+      const node = isRecord(report.from) ? report.from.node : undefined;
+      const local = endpoints.find(({ name }) => name === node && name !== endpoint.name);
+      // An agent that does not answer now: what its neighbour knows is better than nothing.
+      return local === undefined ? report : await askOne(local, query).catch(() => report);
     } catch (error) {
       failure = error;
     }
   }
-  if (best === undefined) throw failure;
-  return best;
+  throw failure;
+}
+
+async function askOne(endpoint: AdminEndpoint, query: string): Promise<WhyReport> {
+  const { status, value } = await endpoint.get(query);
+  if (!isRecord(value)) throw new AmbitError('ADMIN_UNREACHABLE', `agent ${endpoint.name} gave no report`);
+  if (status !== 200) throw new AmbitError('UNKNOWN_WORKLOAD', String(value.message ?? value.error));
+  return value;
 }
 
 /** In the sandbox most pods are in namespace shop. */
-function qualified(name: string): string {
-  return name.includes('/') || /[.:][0-9]|:/.test(name) ? name : `shop/${name}`;
+function qualified(name: string, of: AdminEndpoints['of']): string {
+  if (name.includes('/') || /[.:][0-9]|:/.test(name)) return name;
+  return `${of === 'sandbox' ? 'shop' : 'default'}/${name}`;
 }
 
 async function policyFileOf(report: Readonly<Record<string, unknown>>): Promise<string | undefined> {
