@@ -41,8 +41,6 @@ const log = logger('agent');
 const STANDARD_OUTPUT = 1;
 /** An agent that nobody follows takes connections until this long before its end. */
 const LAST_CONNECTIONS_MS = 2_000;
-/** When it is looked who still has connections. */
-const LOOK_BEFORE_CUT_MS = 100;
 /** A certificate that does not come holds up one identity, not the agent. */
 const PREPARE_TIMEOUT_MS = 10_000;
 
@@ -188,16 +186,8 @@ export class App implements AdminSource {
   /** Lets connections end until `deadlineMs`; resolves to how many were cut then, after it was told whose they were. */
   async #drain(node: NodeService | undefined, deadlineMs: number, graceMs: number): Promise<number> {
     const leftMs = Math.max(0, deadlineMs - performance.now());
-    let live: Promise<readonly LiveConnectionView[]> | undefined;
-    const timer = setTimeout(
-      () => {
-        live = this.#dataplane.connections();
-      },
-      Math.max(0, leftMs - LOOK_BEFORE_CUT_MS),
-    );
     const { ended, cut } = await this.#dataplane.drain(leftMs);
-    clearTimeout(timer);
-    const pods = cut === 0 ? [] : cutsByPod((await live) ?? [], this.#dataplane.pods());
+    const pods = cutsByPod(this.#dataplane.cutByPod, this.#dataplane.pods());
     logCuts({ ended, cut, graceMs, pods });
     await node?.tellCuts({ ended, cut, graceMs, pods });
     return cut;

@@ -4,7 +4,7 @@
  */
 import { logger } from '../core/log.ts';
 import type { EventNote } from '../kube/events.ts';
-import type { LiveConnectionView } from './dataplane/messages.ts';
+import type { CutByPod } from './dataplane/drain.ts';
 import type { EnrolledPod } from './dataplane/pod-capture.ts';
 
 const log = logger('agent');
@@ -18,14 +18,12 @@ export interface CutPod {
   readonly connections: number;
 }
 
-/** By pod, most connections first. `connections`: those that were live when the time was over. */
-export function cutsByPod(connections: readonly LiveConnectionView[], pods: readonly EnrolledPod[]): CutPod[] {
-  const counts = new Map<string, number>();
-  for (const { podUid } of connections) counts.set(podUid, (counts.get(podUid) ?? 0) + 1);
+/** Most connections first; pods that are gone are left out. `cuts`: by uid. */
+export function cutsByPod(cuts: CutByPod, pods: readonly EnrolledPod[]): CutPod[] {
   return pods
     .flatMap((pod) => {
-      const count = counts.get(pod.uid);
-      return count === undefined ? [] : [{ pod, connections: count }];
+      const connections = cuts.get(pod.uid);
+      return connections === undefined ? [] : [{ pod, connections }];
     })
     .sort((a, b) => b.connections - a.connections);
 }

@@ -13,7 +13,7 @@ import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceFeed } from '../state/resource-feed.ts';
 import type { KnownRevocations } from '../state/revocation-file.ts';
 import { descriptorsPerWorker } from './connection-seats.ts';
-import type { DrainResult } from './drain.ts';
+import type { CutByPod, DrainResult } from './drain.ts';
 import { Inheritance } from './inheritance.ts';
 import { mergeMetrics } from './merge-metrics.ts';
 import type {
@@ -81,6 +81,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
   readonly #former = new Map<number, WorkerMetrics>();
   readonly #descriptors: number;
   #drained: DrainResult = { ended: 0, cut: 0 };
+  readonly #cutByPod = new Map<string, number>();
   #restarts = 0;
   readonly #backoff = new Backoff(RESTART_BACKOFF);
   #lastDeathMs = Number.NEGATIVE_INFINITY;
@@ -246,6 +247,11 @@ export class Dataplane implements PodCapture, WorkerEvents {
     return this.#drained;
   }
 
+  /** Connections that `drain` cut, by uid of their pod. */
+  get cutByPod(): CutByPod {
+    return this.#cutByPod;
+  }
+
   /** Ends the workers and releases every namespace. */
   async stop(): Promise<void> {
     this.#stopping = true;
@@ -281,6 +287,7 @@ export class Dataplane implements PodCapture, WorkerEvents {
           ended: this.#drained.ended + message.ended,
           cut: this.#drained.cut + message.cut,
         };
+        for (const [uid, cut] of message.cutByPod) this.#cutByPod.set(uid, (this.#cutByPod.get(uid) ?? 0) + cut);
         this.#departures.answer(DRAINED, worker.index);
         return;
       default:

@@ -25,6 +25,9 @@ const QUIET_PART = 1 / 5;
 /** What may wait for an answer, or flows in one direction only, is idle after this. */
 const UNANSWERED_QUIET_MS = 1000;
 
+/** Connections that were cut, by uid of their pod. */
+export type CutByPod = ReadonlyMap<string, number>;
+
 export interface DrainResult {
   /** Idle connections that were ended in order. */
   readonly ended: number;
@@ -46,12 +49,14 @@ interface Progress {
   answered: boolean;
 }
 
+type OnDrained = (result: DrainResult, cutByPod: CutByPod) => void;
+
 export class Drain {
   readonly #loop: EventLoop;
   readonly #recorder: Recorder;
   readonly #deadlineMs: number;
   readonly #endingFromMs: number;
-  readonly #onDone: (result: DrainResult) => void;
+  readonly #onDone: OnDrained;
   readonly #progress = new WeakMap<ConnectionRecord, Progress>();
   /** Ended in order; both sides may not have agreed yet. */
   readonly #finished = new Set<ConnectionRecord>();
@@ -59,7 +64,7 @@ export class Drain {
   #cut = 0;
 
   /** `onDone` is called when no connection is left but those to be cut, `cut` of them. */
-  static begin(loop: EventLoop, recorder: Recorder, graceMs: number, onDone: (result: DrainResult) => void): Drain {
+  static begin(loop: EventLoop, recorder: Recorder, graceMs: number, onDone: OnDrained): Drain {
     const drain = new Drain(loop, recorder, graceMs, onDone);
     drain.#look();
     return drain;
@@ -70,7 +75,7 @@ export class Drain {
     return { ended: this.#finished.size, cut: this.#cut };
   }
 
-  private constructor(loop: EventLoop, recorder: Recorder, graceMs: number, onDone: (result: DrainResult) => void) {
+  private constructor(loop: EventLoop, recorder: Recorder, graceMs: number, onDone: OnDrained) {
     this.#loop = loop;
     this.#recorder = recorder;
     this.#deadlineMs = loop.nowMs + graceMs;
@@ -82,14 +87,16 @@ export class Drain {
     const { nowMs } = this.#loop;
     const live = this.#recorder.live();
     for (const record of live) this.#attend(record, nowMs);
-    const busy = live.filter((record) => !record.ended && !this.#finished.has(record)).length;
-    const untilMs = busy > 0 ? this.#deadlineMs : this.#deadlineMs + LINGER_MS;
+    const busy = live.filter((record) => !record.ended && !this.#finished.has(record));
+    const untilMs = busy.length > 0 ? this.#deadlineMs : this.#deadlineMs + LINGER_MS;
     if (this.#recorder.liveCount > 0 && nowMs < untilMs) {
       this.#loop.setTimer(nowMs >= this.#endingFromMs ? ENDING_POLL_MS : POLL_MS, () => this.#look());
       return;
     }
-    this.#cut = busy;
-    this.#onDone(this.result);
+    this.#cut = busy.length;
+    const byPod = new Map<string, number>();
+    for (const { facts } of busy) byPod.set(facts.pod.pod.uid, (byPod.get(facts.pod.pod.uid) ?? 0) + 1);
+    this.#onDone(this.result, byPod);
   }
 
   /** In the last part of the time, ends the connection when it is idle. */

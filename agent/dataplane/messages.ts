@@ -10,7 +10,7 @@ import type { IpAddress } from '../../core/ip.ts';
 import type { SpiffeId } from '../../core/spiffe.ts';
 import type { TlsMaterial } from '../../reactor/tls/context.ts';
 import type { ResourceUpdate } from '../state/resource.ts';
-import type { DrainResult } from './drain.ts';
+import type { CutByPod, DrainResult } from './drain.ts';
 import type { EnrolledPod } from './pod-capture.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
@@ -75,7 +75,7 @@ export type FromWorker =
   | { readonly kind: 'connectionList'; readonly request: number; readonly connections: readonly LiveConnectionView[] }
   | { readonly kind: 'listeningAnswer'; readonly request: number; readonly listening: boolean }
   | { readonly kind: 'lentListeners'; readonly request: number; readonly listeners: readonly LentListener[] }
-  | ({ readonly kind: 'drained' } & DrainResult);
+  | ({ readonly kind: 'drained'; readonly cutByPod: CutByPod } & DrainResult);
 
 /** A listening socket on its way from one agent to the next. */
 export interface InheritedListener {

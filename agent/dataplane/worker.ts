@@ -292,12 +292,12 @@ class DataplaneWorker {
   #beginDrain(graceMs: number): void {
     const { loop, pool, server, recorder } = this.#context;
     this.#retire();
-    this.#drain = Drain.begin(loop, recorder, graceMs, (result) => {
+    this.#drain = Drain.begin(loop, recorder, graceMs, (result, cutByPod) => {
       this.#cutAll('the agent stops');
       pool.close();
       server.close();
       this.#writer?.flush();
-      this.#tell({ kind: 'drained', ...result });
+      this.#tell({ kind: 'drained', ...result, cutByPod });
     });
   }
 
