@@ -31,8 +31,9 @@ export async function collectMetrics(seen: Observed): Promise<{ contentType: str
     metrics.chainExpirySeconds.set(Math.floor((expiry.chainMs - now) / 1000));
   }
   for (const type of RESOURCE_TYPES) metrics.resources.set({ type }, discovery.store(type).size);
-  metrics.connectedClients.set(discovery.clients().length);
-  metrics.clientsBehind.set(discovery.clients().filter(({ types }) => types.some(({ synced }) => !synced)).length);
+  const { clients, behind } = discovery.counts();
+  metrics.connectedClients.set(clients);
+  metrics.clientsBehind.set(behind);
   metrics.unpublishedChanges.set(pipeline.waiting);
   for (const { kind, state, objects } of source.kinds?.() ?? []) {
     for (const each of KIND_STATES) metrics.sourceKinds.set({ kind, state: each }, each === state ? 1 : 0);

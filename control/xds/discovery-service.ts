@@ -111,6 +111,13 @@ export class DiscoveryService {
     return [...this.#streams].map((stream) => stream.state(nowMs));
   }
 
+  /** Streams, and those of them whose client has not acknowledged everything. Cheap, unlike `clients`. */
+  counts(): { readonly clients: number; readonly behind: number } {
+    let behind = 0;
+    for (const stream of this.#streams) if (!stream.isSynced) behind++;
+    return { clients: this.#streams.size, behind };
+  }
+
   /** Streams that have something to do now, and the longest turn so far. */
   load(): { readonly waiting: number; readonly opening: number; readonly longestTurnMs: number } {
     return { waiting: this.#turns.waiting, opening: this.#gate.waiting, longestTurnMs: this.#turns.longestMs };
@@ -184,14 +191,11 @@ export class DiscoveryService {
 
   /** Counts who has everything, and has the others work on. */
   #report(): void {
-    let synced = 0;
-    for (const stream of this.#streams) {
-      if (stream.isSynced) synced++;
-      // Whatever waits for a time and not for an event is looked at again.
-      else this.#turns.wake(stream);
-    }
-    this.#metrics.clients.set({ state: 'synced' }, synced);
-    this.#metrics.clients.set({ state: 'behind' }, this.#streams.size - synced);
+    // Whatever waits for a time and not for an event is looked at again.
+    for (const stream of this.#streams) if (!stream.isSynced) this.#turns.wake(stream);
+    const { clients, behind } = this.counts();
+    this.#metrics.clients.set({ state: 'synced' }, clients - behind);
+    this.#metrics.clients.set({ state: 'behind' }, behind);
     this.#metrics.queues.set({ queue: 'turn' }, this.#turns.waiting);
     this.#metrics.queues.set({ queue: 'opening' }, this.#gate.waiting);
   }
