@@ -1,7 +1,7 @@
 /**
  * The workloads by everything they are looked up by: uid, address in a network, host name, and name on a node. Several
- * workloads may claim one address; pods come before other entries, HBONE before plaintext, and when the first goes the
- * next takes its place.
+ * workloads may claim one address; pods come before other entries, HBONE before plaintext, healthy ones before those that
+ * are going (whose address may have been given to the next pod already), and when the first goes the next takes its place.
  */
 import type { IpAddress } from '../../core/ip.ts';
 import { MultiMap } from './multi-map.ts';
@@ -95,5 +95,6 @@ function byPreference(a: Workload, b: Workload): number {
 }
 
 function preference(workload: Workload): number {
-  return (workload.uid.includes('//Pod/') ? 2 : 0) + (workload.tunnelProtocol === 'HBONE' ? 1 : 0);
+  const { uid, tunnelProtocol, healthy } = workload;
+  return (uid.includes('//Pod/') ? 4 : 0) + (tunnelProtocol === 'HBONE' ? 2 : 0) + (healthy ? 1 : 0);
 }

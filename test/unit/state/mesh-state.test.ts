@@ -97,6 +97,15 @@ describe('workloads', () => {
     }
   });
 
+  test('of one address: a pod that is going does not stand before the one that has its address now', () => {
+    const going = workload('a-going', { ips: ['10.0.0.1'], status: 1 });
+    const next = workload('b-next', { ips: ['10.0.0.1'] });
+    const plain = workload('c-plain', { ips: ['10.0.0.1'], tunnelProtocol: 0 });
+    assert.equal(ownerOf(meshOf(going, next), '10.0.0.1'), 'b-next');
+    assert.equal(ownerOf(meshOf(next, going), '10.0.0.1'), 'b-next');
+    assert.equal(ownerOf(meshOf(going, plain), '10.0.0.1'), 'a-going', 'nobody gets plaintext for it');
+  });
+
   test('with an address twice are removed whole', () => {
     const twice = workload('a', { ips: ['10.0.0.1', '10.0.0.1'] });
     const state = meshOf(twice);
