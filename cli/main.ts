@@ -10,6 +10,7 @@ import { netpolCommand } from './netpol.ts';
 import { endWhenReaderLeaves, printFailure } from './output.ts';
 import { proxyStatusCommand } from './proxy-status.ts';
 import { sandboxCommand } from './sandbox.ts';
+import { statusCommand } from './status.ts';
 import { tokenCommand } from './token.ts';
 import { uninstallCommand } from './uninstall.ts';
 import { versionCommand } from './version.ts';
@@ -28,6 +29,7 @@ export function buildProgram(): Command {
     .addCommand(upgradeCommand())
     .addCommand(uninstallCommand())
     .addCommand(checkCommand())
+    .addCommand(statusCommand())
     .addCommand(analyzeCommand())
     .addCommand(proxyStatusCommand())
     .addCommand(netpolCommand())

@@ -94,15 +94,14 @@ export const AGENT_CHECKS: readonly Check[] = [
     about: 'Every running pod that the labels put into the mesh is in it, and none that they do not.',
     when: 'installed',
     async run(world) {
-      const excluded = await excludedNamespaces(world);
-      const namespaces = new Map((await world.list(RESOURCES.Namespace)).map((one) => [one.metadata.name, one]));
+      const eligible = new Set(await eligiblePods(world));
       const pods = (await world.list(RESOURCES.Pod)).filter(isRunning).filter((pod) => isOnNode(world, pod));
       let inside = 0;
       const missing: string[] = [];
       const pending: string[] = [];
       const leftover: string[] = [];
       for (const pod of pods) {
-        const wanted = isEligible(pod, namespaces.get(namespaceOf(pod)), excluded);
+        const wanted = eligible.has(pod);
         const state = annotationOf(pod, REDIRECTION_ANNOTATION);
         if (wanted && state === 'enabled') inside++;
         else if (wanted) (state === 'pending' ? pending : missing).push(fullName(pod));
@@ -124,6 +123,15 @@ export const AGENT_CHECKS: readonly Check[] = [
     },
   },
 ];
+
+/** Running pods of the nodes looked at that labels put into the mesh. */
+export async function eligiblePods(world: CheckWorld): Promise<readonly KubeObject[]> {
+  const excluded = await excludedNamespaces(world);
+  const namespaces = new Map((await world.list(RESOURCES.Namespace)).map((one) => [one.metadata.name, one]));
+  return (await world.list(RESOURCES.Pod))
+    .filter((pod) => isRunning(pod) && isOnNode(world, pod))
+    .filter((pod) => isEligible(pod, namespaces.get(namespaceOf(pod)), excluded));
+}
 
 export async function agentPods(world: CheckWorld): Promise<readonly KubeObject[]> {
   const pods = await world.list(RESOURCES.Pod, world.namespace);
