@@ -105,18 +105,23 @@ export class Load {
   async since(sinceMs: number, untilMs = Number.POSITIVE_INFINITY): Promise<LoadReport> {
     const time = new Date(sinceMs - 1000).toISOString();
     const log = await this.#cluster.kubectl(['logs', '-n', this.#namespace, this.#name, `--since-time=${time}`]);
-    const report = { ok: {}, bad: {}, gap: {} };
-    for (const line of log.split('\n')) {
-      if (line === '') continue;
-      const bucket: unknown = JSON.parse(line);
-      const t = valueAt(bucket, 't');
-      if (typeof t !== 'number' || t < sinceMs || t > untilMs) continue;
-      merge(report.ok, valueAt(bucket, 'ok'), (a, b) => a + b);
-      merge(report.bad, valueAt(bucket, 'bad'), (a, b) => a + b);
-      merge(report.gap, valueAt(bucket, 'gap'), Math.max);
-    }
-    return report;
+    return readLoad(log, sinceMs, untilMs);
   }
+}
+
+/** What the lines of a load's log say about a span of time. */
+export function readLoad(log: string, sinceMs: number, untilMs = Number.POSITIVE_INFINITY): LoadReport {
+  const report = { ok: {}, bad: {}, gap: {} };
+  for (const line of log.split('\n')) {
+    if (!line.startsWith('{')) continue;
+    const bucket: unknown = JSON.parse(line);
+    const t = valueAt(bucket, 't');
+    if (typeof t !== 'number' || t < sinceMs || t > untilMs) continue;
+    merge(report.ok, valueAt(bucket, 'ok'), (a, b) => a + b);
+    merge(report.bad, valueAt(bucket, 'bad'), (a, b) => a + b);
+    merge(report.gap, valueAt(bucket, 'gap'), Math.max);
+  }
+  return report;
 }
 
 /** Only of this kind (`new`, `keep`, `long`), and without what every client has to expect of an idle connection. */
