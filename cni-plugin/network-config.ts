@@ -79,8 +79,10 @@ function optionalObject(value: unknown, key: string): Record<string, unknown> | 
   return { ...value };
 }
 
+/** Runtimes in Go write a slice that was never filled as null: nothing is valid. Absent is another matter: undefined. */
 function attachments(value: unknown): readonly Attachment[] | undefined {
-  if (value === undefined || value === null) return undefined;
+  if (value === undefined) return undefined;
+  if (value === null) return [];
   if (!Array.isArray(value)) throw invalid('cni.dev/valid-attachments', 'a list');
   return value.map((entry: unknown) => {
     const fields = optionalObject(entry, 'cni.dev/valid-attachments') ?? {};

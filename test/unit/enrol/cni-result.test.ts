@@ -50,6 +50,12 @@ describe('network configuration', () => {
     assert.deepEqual([config.runDir, config.excludeNamespaces], ['/var/run/ambit', ['kube-system']]);
   });
 
+  it('tells a list of attachments that is null from one that is absent', () => {
+    const read = (change: object) => readNetworkConfig(JSON.stringify({ cniVersion: '1.1.0', ...change }));
+    assert.deepEqual(read({ 'cni.dev/valid-attachments': null }).validAttachments, []);
+    assert.equal(read({}).validAttachments, undefined);
+  });
+
   const wrong: readonly [string, object, number][] = [
     ['a namespace list that is text', { excludeNamespaces: 'kube-system' }, 7],
     ['a time that is text', { timeoutMs: '10s' }, 7],
