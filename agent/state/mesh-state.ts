@@ -45,6 +45,7 @@ export class MeshState {
   readonly #endpoints = new Map<string, EndpointSet>();
   readonly #shared = new SharedValues();
   #generation = 0;
+  #partial = false;
 
   /** Grows with every `apply` that changed something: a cheap test whether decisions may differ now. */
   get generation(): number {
@@ -69,7 +70,9 @@ export class MeshState {
     let removed = 0;
     for (const name of update.removed) if (remove(name)) removed++;
     const accepted = update.updated.length - errors.length;
-    const changed = accepted + removed > 0;
+    const partial = update.partial === true;
+    const changed = accepted + removed > 0 || partial !== this.#partial;
+    this.#partial = partial;
     if (changed) this.#generation++;
     return { changed, accepted, errors };
   }
@@ -88,7 +91,8 @@ export class MeshState {
   }
 
   findLocalWorkload(key: LocalWorkloadKey): Workload | undefined {
-    return this.#workloads.findLocal(key);
+    // Who does not know all peers takes some of them for strangers.
+    return this.#partial ? undefined : this.#workloads.findLocal(key);
   }
 
   findService(namespace: string, hostname: string): Service | undefined {

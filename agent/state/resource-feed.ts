@@ -2,8 +2,9 @@
  * The one way resources enter an agent, from xDS or from a file: into the main thread's `MeshState`, into the store,
  * and on to whoever subscribed (the workers), in one order for all.
  *
- * Where a control plane feeds it, subscribers are told of no workload before the first answer about policies is in: a
- * pod that is known while the policies for its namespace are not would let everybody in for that moment.
+ * Where a control plane feeds it, subscribers are told of no workload before the first answer of every type is in, whole: a
+ * pod that is known while the policies for its namespace are not would let everybody in for that moment, and one whose
+ * peers are not known yet would call them in plain text.
  */
 import type { MeshState } from './mesh-state.ts';
 import { denialInPlaceOf } from './refused-policy.ts';
@@ -21,7 +22,7 @@ export class ResourceFeed {
   readonly state: MeshState;
   readonly store = new ResourceStore();
   readonly #subscribers = new Set<(update: ResourceUpdate) => void>();
-  #awaitsPolicies = false;
+  #holdsAddresses = false;
 
   constructor(state: MeshState) {
     this.state = state;
@@ -47,16 +48,19 @@ export class ResourceFeed {
     return result;
   }
 
-  /** Subscribers hear of no address until `policiesArrived`. */
-  awaitPolicies(): void {
-    this.#awaitsPolicies = true;
+  /** Subscribers hear of no address until `releaseAddresses`. */
+  holdAddresses(): void {
+    this.#holdsAddresses = true;
   }
 
-  /** The first answer about policies was applied; later calls do nothing. */
-  policiesArrived(): void {
-    if (!this.#awaitsPolicies) return;
-    this.#awaitsPolicies = false;
-    for (const update of this.store.snapshot()) if (update.typeUrl === ADDRESS_TYPE) this.#publish(update);
+  /** The first answers of all types were applied, all their parts; later calls do nothing. */
+  releaseAddresses(): void {
+    if (!this.#holdsAddresses) return;
+    this.#holdsAddresses = false;
+    const held = [...this.store.snapshot()].filter(({ typeUrl }) => typeUrl === ADDRESS_TYPE);
+    held.forEach((update, index) => {
+      this.#publish(index === held.length - 1 ? update : { ...update, partial: true });
+    });
   }
 
   /** Everything that subscribers may know now, in batches. The feed must not change while it is walked. */
@@ -84,7 +88,7 @@ export class ResourceFeed {
   }
 
   #isHeld({ typeUrl }: ResourceUpdate): boolean {
-    return this.#awaitsPolicies && typeUrl === ADDRESS_TYPE;
+    return this.#holdsAddresses && typeUrl === ADDRESS_TYPE;
   }
 
   #publish(update: ResourceUpdate): void {

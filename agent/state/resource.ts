@@ -21,6 +21,8 @@ export interface ResourceUpdate {
   readonly typeUrl: string;
   readonly updated: readonly EncodedResource[];
   readonly removed: readonly string[];
+  /** More of what was known when the receiver asked follows: until it is there, no pod of the node may be served. */
+  readonly partial?: boolean;
 }
 
 /** A resource that was refused. What was known under its name before stays in force. */

@@ -25,13 +25,7 @@ import { openBidiStream } from '../../core/grpc.ts';
 import { logger } from '../../core/log.ts';
 import { type ControlEndpoint, openControlClient, readMetadata, readRoots } from './control-channel.ts';
 import { MAX_NAME_LENGTH } from './decode-fields.ts';
-import {
-  AUTHORIZATION_TYPE,
-  type EncodedResource,
-  RESOURCE_TYPES,
-  type ResourceError,
-  type ResourceUpdate,
-} from './resource.ts';
+import { type EncodedResource, RESOURCE_TYPES, type ResourceError, type ResourceUpdate } from './resource.ts';
 import type { ResourceFeed } from './resource-feed.ts';
 
 export interface XdsClientOptions {
@@ -41,6 +35,8 @@ export interface XdsClientOptions {
   /** First and longest pause between streams. */
   readonly firstBackoffMs?: number;
   readonly maxBackoffMs?: number;
+  /** Longest pause while nothing was ever received and nobody answers: the control plane is starting as well. */
+  readonly maxFirstWaitMs?: number;
   /** A stream that lasted this long starts the back-off over. */
   readonly stableAfterMs?: number;
   /** Resources of one type that are kept; further ones are refused. */
@@ -66,7 +62,13 @@ export interface XdsClientStats {
 
 type Call = ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
 
-const DEFAULTS = { firstBackoffMs: 100, maxBackoffMs: 15_000, stableAfterMs: 10_000, maxResources: 1_000_000 };
+const DEFAULTS = {
+  firstBackoffMs: 100,
+  maxBackoffMs: 15_000,
+  maxFirstWaitMs: 1_000,
+  stableAfterMs: 10_000,
+  maxResources: 1_000_000,
+};
 /** Refusals named in one NACK; a server learns nothing from more. */
 const MAX_REPORTED_ERRORS = 50;
 const NO_CONNECTION: ReadonlySet<number> = new Set([status.UNAVAILABLE, status.DEADLINE_EXCEEDED]);
@@ -94,7 +96,7 @@ export class XdsClient {
   /** @param feed where resources go and whose store names the versions held */
   constructor(feed: ResourceFeed, options: XdsClientOptions) {
     this.#feed = feed;
-    feed.awaitPolicies();
+    feed.holdAddresses();
     this.#options = { ...DEFAULTS, ...options };
     this.#backoff = new Backoff({ firstMs: this.#options.firstBackoffMs, maxMs: this.#options.maxBackoffMs });
     this.synced = new Promise((resolve) => {
@@ -196,8 +198,8 @@ export class XdsClient {
     // A large answer comes in parts: with the last one everything is here.
     if (moreFollows(response.controlPlane?.identifier ?? '')) return;
     this.#unsynced.delete(typeUrl);
-    if (typeUrl === AUTHORIZATION_TYPE) this.#feed.policiesArrived();
     if (this.#unsynced.size > 0) return;
+    this.#feed.releaseAddresses();
     this.#syncedAtMs ??= Date.now();
     this.#onSynced();
   }
@@ -233,12 +235,20 @@ export class XdsClient {
   }
 
   #ended(reason: XdsTermination, error?: AmbitError): void {
+    const answered = this.#call !== undefined && reason !== 'ConnectionError';
     this.#release();
     this.#terminations[reason]++;
-    const delayMs = Math.round(this.#backoff.nextDelayMs());
+    const delayMs = Math.round(this.#pauseMs(answered));
     log.warn({ reason, error: error?.message, delayMs }, 'no xDS stream, the last known state stays in use');
     this.#state = 'waiting';
     this.#timer = setTimeout(() => void this.#connect(), delayMs);
+  }
+
+  /** An agent that knows nothing yet serves nobody: it must not sleep through the moment its control plane is there. */
+  #pauseMs(answered: boolean): number {
+    const pauseMs = this.#backoff.nextDelayMs();
+    const knowsNothing = this.#unsynced.size === RESOURCE_TYPES.length;
+    return knowsNothing && !answered ? Math.min(pauseMs, this.#options.maxFirstWaitMs) : pauseMs;
   }
 
   #release(): void {

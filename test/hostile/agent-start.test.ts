@@ -13,7 +13,7 @@ test('a pod whose policies have not arrived lets nobody in', async () => {
   const node = network.addNode();
   const [stranger, server] = [node.addPod('stranger'), node.addPod('server')];
   await using agent = await TestDataplane.start({ node: 'node1', workers: 1, settings: { readinessWaitMs: 300 } });
-  agent.feed.awaitPolicies();
+  agent.feed.holdAddresses();
   agent.configure(`
 workloads:
 - { name: server, namespace: default, serviceAccount: server, workloadIps: [${server.address}], node: node1, protocol: HBONE, services: {} }
@@ -31,7 +31,7 @@ workloads:
 policies:
 - { name: nobody, namespace: default, scope: Namespace, action: Allow, rules: [] }
 `);
-  agent.feed.policiesArrived();
+  agent.feed.releaseAddresses();
   assert.equal(await outside.attempt(server.address, 8080), 'ECONNRESET');
   await eventually('the refusal by policy', async () => assert.equal((await agent.refusals()).POLICY_DENIED, 1));
   assert.deepEqual(application.clients, []);

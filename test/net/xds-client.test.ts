@@ -12,6 +12,8 @@ import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryResponseSchema,
 } from '../../api/gen/envoy/service/discovery/v3/discovery_pb.js';
+import { formatControlPlaneIdentifier } from '../../core/control-plane-identifier.ts';
+import { AmbitError } from '../../core/errors.ts';
 import { getIp } from '../../core/ip.ts';
 import { ControlServer, type DiscoveryCall } from '../support/control-server.ts';
 import { policy, service, type TestResource, workload } from '../support/mesh-resources.ts';
@@ -58,12 +60,14 @@ class Conversation {
     typeUrl: string,
     resources: readonly TestResource[],
     removedResources: string[] = [],
+    more = false,
   ): Promise<string | undefined> {
     const nonce = `${++this.#nonce}`;
     this.#call.write(
       create(DeltaDiscoveryResponseSchema, {
         typeUrl,
         nonce,
+        controlPlane: { identifier: formatControlPlaneIdentifier('replica', more) },
         removedResources,
         resources: resources.map(({ name, version, bytes, typeUrl: type }) => ({
           name,
@@ -208,6 +212,21 @@ describe('a stream', () => {
       assert.deepEqual(heard, [P.name, A.name, B.name]);
     }));
 
+  test('tells subscribers of no workload before the last part of the first answer is in force', () =>
+    withWorld(async (world) => {
+      const stream = await world.stream();
+      const heard: string[] = [];
+      world.feed.subscribe(({ updated }) => heard.push(...updated.map(({ name }) => name)));
+      await stream.subscriptions();
+      await stream.push(AUTHORIZATION_TYPE, []);
+      await stream.push(ADDRESS_TYPE, [A], [], true);
+      assert.deepEqual([heard, [...world.feed.snapshot()]], [[], []], 'a would call b in plain text');
+      assert.equal(await isSettled(world.client.synced), false);
+      await stream.push(ADDRESS_TYPE, [B]);
+      assert.deepEqual(heard, [A.name, B.name]);
+      await within(world.client.synced, 'synchronisation');
+    }));
+
   test('is synchronised also when a part of the first response was refused', () =>
     withWorld(async (world) => {
       const stream = await world.stream();
@@ -348,6 +367,28 @@ describe('resuming', () => {
       const { Complete, ConnectionError, Error: other } = world.client.stats.terminations;
       assert.deepEqual([Complete, ConnectionError, other], [1, 1, 1]);
     }));
+
+  test('asks again soon while it knows nothing and nobody answers, but not once it was answered', async () => {
+    const server = await ControlServer.start();
+    let attempts = 0;
+    const askForRoots = async (): Promise<string> => {
+      if (++attempts < 5) throw new AmbitError('CONFIGURATION', 'no roots yet');
+      return server.root.pem;
+    };
+    const endpoint = { ...server.endpoint, rootCaFile: '/does/not/exist', askForRoots };
+    const world = new World(server, { endpoint, firstBackoffMs: 60_000, maxBackoffMs: 60_000, maxFirstWaitMs: 5 });
+    try {
+      await world.stream();
+      assert.equal(attempts, 5);
+      server.streams.at(-1)?.emit('error', { code: 16, details: 'who are you' });
+      while (world.client.stats.terminations.Error < 5) await new Promise((resolve) => setImmediate(resolve));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.equal(attempts, 5);
+    } finally {
+      world.client.stop();
+      server.close();
+    }
+  });
 
   test('pauses longer and longer while it is turned away', () =>
     withWorld(

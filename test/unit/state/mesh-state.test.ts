@@ -47,6 +47,18 @@ describe('workloads', () => {
     assert.equal(state.findLocalWorkload({ ...key, namespace: 'b', node: '' }), undefined);
   });
 
+  test('of this node are not found while a part of the mesh is unknown', () => {
+    const key = { namespace: 'default', name: 'a', serviceAccount: 'a', node: 'node-1' };
+    const state = new MeshState();
+    const first = { typeUrl: ADDRESS_TYPE, updated: [workload('a')], removed: [] };
+    assert.ok(state.apply({ ...first, partial: true }).changed);
+    assert.equal(state.findLocalWorkload(key), undefined);
+    const before = state.generation;
+    assert.ok(state.apply({ typeUrl: ADDRESS_TYPE, updated: [], removed: [] }).changed, 'the last part may be empty');
+    assert.ok(state.generation > before);
+    assert.equal(state.findLocalWorkload(key)?.name, 'a');
+  });
+
   test('that change are found where they are now and nowhere else', () => {
     const state = meshOf(member('a', { hostname: 'a.example' }), service('web'), service('api'));
     const before = getWorkload(state, 'a');
