@@ -26,18 +26,22 @@ const FAMILY_NUMBERS: Readonly<Record<FamilyName, number>> = { IPv4: 2, IPv6: 10
 /** The routing side of one pod's namespace. Close it in the same function that opened it. */
 export class PodRouting implements Disposable {
   readonly #socket: RtNetlinkSocket;
+  /** Those that carry traffic now. */
   readonly #families: readonly FamilyName[];
+  /** Those of the kernel: rules outlive that their family is switched off in the namespace. */
+  readonly #known: readonly FamilyName[];
 
-  private constructor(socket: RtNetlinkSocket, families: readonly FamilyName[]) {
+  private constructor(socket: RtNetlinkSocket, ipv6: 'on' | 'off' | 'absent') {
     this.#socket = socket;
-    this.#families = families;
+    this.#families = ipv6 === 'on' ? ['IPv4', 'IPv6'] : ['IPv4'];
+    this.#known = ipv6 === 'absent' ? ['IPv4'] : ['IPv4', 'IPv6'];
     // A broken socket shows in the request that waits on it: it runs into its time limit.
     socket.socket.on('error', () => undefined);
   }
 
   static open(netns: NetworkNamespace): PodRouting {
     try {
-      return netns.run(() => new PodRouting(createRtNetlink(), loopbackHasIpv6() ? ['IPv4', 'IPv6'] : ['IPv4']));
+      return netns.run(() => new PodRouting(createRtNetlink(), ipv6OfLoopback()));
     } catch (thrown) {
       throw toAmbitError(thrown, 'NETNS');
     }
@@ -77,7 +81,7 @@ export class PodRouting implements Disposable {
   /** Removes rules first, then the route they lead to. */
   async remove(): Promise<void> {
     const { index: loopback } = await this.#getLoopback();
-    for (const family of this.#families) {
+    for (const family of this.#known) {
       for (let left = Math.min(await this.#countRules(family), MAX_COPIES); left > 0; left--)
         await this.#removeRule(family);
       if (await this.#hasRoute(family, loopback)) await this.#removeRoute(family, loopback);
@@ -182,10 +186,10 @@ function routeMessage(family: FamilyName, loopback: number) {
 }
 
 /** Asked by the thread that is inside the namespace: `/proc/sys/net` shows the reader's own. */
-function loopbackHasIpv6(): boolean {
+function ipv6OfLoopback(): 'on' | 'off' | 'absent' {
   try {
-    return readFileSync('/proc/sys/net/ipv6/conf/lo/disable_ipv6', 'utf8').trim() === '0';
+    return readFileSync('/proc/sys/net/ipv6/conf/lo/disable_ipv6', 'utf8').trim() === '0' ? 'on' : 'off';
   } catch {
-    return false;
+    return 'absent';
   }
 }

@@ -154,6 +154,34 @@ describe('the installer', () => {
     assert.deepEqual(readdirSync(inside('net.d')), ['05-broken.conflist', '10-pods.conflist', '20-other.conf']);
   });
 
+  it('makes a list of a single configuration, which stays as it is', async () => {
+    rmSync(inside('net.d', '10-pods.conflist'));
+    await installPlugin(options());
+    const own = JSON.parse(readFileSync(inside('net.d', OWN_CONFLIST), 'utf8'));
+    assert.deepEqual(
+      [own.name, own.plugins.map(({ type }: { type: string }) => type)],
+      ['other', ['ptp', 'ambit-cni']],
+    );
+    assert.equal(readFileSync(inside('net.d', '20-other.conf'), 'utf8'), '{"name":"other","type":"ptp"}');
+  });
+
+  it('passes over files that are empty, and says so when no other is left', async () => {
+    for (const name of ['10-pods.conflist', '20-other.conf']) writeFileSync(inside('net.d', name), '');
+    await assert.rejects(installPlugin(options()), /no network configuration in .* to chain to/);
+    writeFileSync(inside('net.d', '20-other.conf'), JSON.stringify({ name: 'other', type: 'ptp' }));
+    await installPlugin(options());
+    assert.deepEqual(await inspectInstallation(options()), []);
+  });
+
+  it('names a folder of the runtime that is not there', async () => {
+    rmSync(inside('net.d'), { recursive: true });
+    await assert.rejects(installPlugin(options()), /net\.d cannot be read/);
+    mkdirSync(inside('net.d'));
+    writeFileSync(inside('net.d', '10-pods.conflist'), JSON.stringify(LIST));
+    rmSync(inside('bin'), { recursive: true });
+    await assert.rejects(installPlugin(options()), /bin\/ambit-cni cannot be written/);
+  });
+
   it('says that there is nothing to chain to yet', async () => {
     for (const name of readdirSync(inside('net.d'))) rmSync(inside('net.d', name));
     await assert.rejects(installPlugin(options()), { code: 'CONFIGURATION' });
