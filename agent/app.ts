@@ -33,6 +33,7 @@ import { readLocalConfig } from './state/local-config.ts';
 import { MeshState } from './state/mesh-state.ts';
 import { ResourceFeed } from './state/resource-feed.ts';
 import { RevocationFile } from './state/revocation-file.ts';
+import { RootConfigMap } from './state/root-config-map.ts';
 import { XdsClient } from './state/xds-client.ts';
 import { xdsNode } from './state/xds-node.ts';
 
@@ -321,6 +322,13 @@ function endpoint(
   address: string,
   rootCaFile: string | undefined,
 ): ControlEndpoint {
-  const direct = { address, rootCaFile, tokenFile: config.authTokenFile, clusterId: config.clusterId };
+  const { authTokenFile: tokenFile, clusterId } = config;
+  const direct = { address, rootCaFile, askForRoots: rootsOfCluster(config), tokenFile, clusterId };
   return relays?.reach(direct) ?? direct;
+}
+
+function rootsOfCluster({ kubeconfig, podNamespace: namespace, rootConfigMap: name }: AgentConfig) {
+  if (name === undefined) return undefined;
+  const roots = new RootConfigMap({ kubeconfig, namespace, name });
+  return () => roots.read();
 }

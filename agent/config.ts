@@ -65,6 +65,12 @@ export const SETTINGS = {
     default: () => undefined,
     documentation: 'File with the roots that verify the certificate authority (PEM).',
   }),
+  rootConfigMap: setting<string | undefined>({
+    env: ['AMBIT_ROOT_CONFIG_MAP'],
+    parse: optionalText,
+    default: () => undefined,
+    documentation: 'ConfigMap in POD_NAMESPACE whose `root-cert.pem` stands in for root files that do not exist yet.',
+  }),
   authTokenFile: setting<string | undefined>({
     env: ['AUTH_TOKEN'],
     parse: optionalText,
@@ -344,17 +350,12 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   for (const [key, row] of Object.entries<Setting<unknown>>(SETTINGS)) {
     const name = row.env.find((candidate) => environment[candidate] !== undefined);
     const given = name === undefined ? undefined : environment[name];
-    if (given === undefined) {
-      values[key] = row.default();
-      continue;
-    }
-    const parsed = row.parse(given.trim());
+    const parsed = given === undefined ? { ok: true as const, value: row.default() } : row.parse(given.trim());
     if (parsed.ok) values[key] = parsed.value;
     else problems.push(`${name}: expected ${parsed.expected}${row.secret ? '' : `, got ${JSON.stringify(given)}`}`);
   }
   const dedicated = readDedicated(flags, problems);
-  const { NODE_NAME: nodeName = '' } = environment;
-  if (values.podSource === KUBERNETES && nodeName.trim() === '')
+  if (values.podSource === KUBERNETES && values.nodeName === '')
     problems.push(`NODE_NAME: must be set when AMBIT_POD_SOURCE is ${KUBERNETES}`);
   if (flags.capture && dedicated === undefined) problems.push('--capture needs --dedicated');
   if (problems.length > 0) throw new AmbitError('CONFIGURATION', problems.join('\n'));

@@ -1,7 +1,9 @@
 /**
  * How the agent reaches the control plane and the CA: TLS 1.3 verified against a root file, a bearer token from a file.
- * Both files are read when they are needed, so that a rotation is picked up without a restart.
+ * Both files are read when they are needed, so that a rotation is picked up without a restart. While there is no root file
+ * yet, somebody else may be asked for the roots.
  */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { type Client, Metadata } from '@grpc/grpc-js';
 import { AmbitError } from '../../core/errors.ts';
@@ -12,6 +14,8 @@ export interface ControlEndpoint {
   readonly address: string;
   /** PEM; undefined trusts the roots of the system. */
   readonly rootCaFile?: string | undefined;
+  /** PEM, asked for while `rootCaFile` does not exist. Rejects with an AmbitError. */
+  readonly askForRoots?: (() => Promise<string>) | undefined;
   /** Undefined sends no token. */
   readonly tokenFile?: string | undefined;
   readonly clusterId?: string | undefined;
@@ -19,9 +23,11 @@ export interface ControlEndpoint {
   readonly serverName?: string | undefined;
 }
 
-/** The roots as they are on disk now, or undefined for those of the system. @throws AmbitError `CONFIGURATION` */
-export async function readRoots(endpoint: ControlEndpoint): Promise<string | undefined> {
-  return endpoint.rootCaFile === undefined ? undefined : readText(endpoint.rootCaFile, 'root certificates');
+/** The roots as they are now, or undefined for those of the system. @throws AmbitError `CONFIGURATION`, or as `askForRoots` */
+export async function readRoots({ rootCaFile, askForRoots }: ControlEndpoint): Promise<string | undefined> {
+  if (rootCaFile === undefined) return undefined;
+  if (askForRoots !== undefined && !existsSync(rootCaFile)) return await askForRoots();
+  return await readText(rootCaFile, 'root certificates');
 }
 
 /** A new channel; it connects on first use. The caller closes it. @throws AmbitError `CONFIGURATION` for bad roots */
