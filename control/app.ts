@@ -5,6 +5,7 @@
  */
 import { formatSocketAddress, type SocketAddress } from '../core/ip.ts';
 import { logger } from '../core/log.ts';
+import type { Caller } from './authentication.ts';
 import { TrustBundleTask } from './ca/trust-bundle-task.ts';
 import { TrustDistributor } from './ca/trust-distributor.ts';
 import type { ControlConfig } from './config.ts';
@@ -58,7 +59,9 @@ export class ControlPlane {
     this.#builder = builder;
     const listener = new ControlListener(metrics);
     const disconnect = (peer: string): void => listener.disconnect(peer);
-    const discovery = new DiscoveryService(metrics, { replica, disconnect });
+    const isGone = ({ namespace, pod }: Caller): boolean =>
+      pod !== undefined && store.find('Pod', namespace, pod.name)?.meta.uid !== pod.uid;
+    const discovery = new DiscoveryService(metrics, { replica, disconnect, isGone });
     this.#identity = new Identity(config, this.#platform.identity, store, metrics);
     this.#leader = cluster === undefined || !config.leaderElection ? undefined : this.#electable(cluster);
     const pipeline = new MeshPipeline(

@@ -19,6 +19,8 @@ export interface DiscoveryLimits {
   readonly openingMs: number;
   /** A client that leaves a response unanswered this long is disconnected. */
   readonly answerTimeoutMs: number;
+  /** A stream whose proof is bound to a pod ends when the pod has been gone for this long. */
+  readonly goneMs: number;
   /** Requests one stream may send at once, and per second in the long run. */
   readonly requestBurst: number;
   readonly requestsPerSecond: number;
@@ -47,6 +49,7 @@ export const DISCOVERY_LIMITS: DiscoveryLimits = {
   maxOpening: 16,
   openingMs: 3000,
   answerTimeoutMs: 60_000,
+  goneMs: 30_000,
   requestBurst: 1000,
   requestsPerSecond: 100,
   maxWaitingBytes: 20 * 1024 * 1024,

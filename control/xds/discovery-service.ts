@@ -28,6 +28,8 @@ export interface DiscoveryOptions {
   readonly replica?: string;
   /** What a caller may see; undefined: everything. */
   readonly view?: (caller: Caller) => ((resource: Resource) => boolean) | undefined;
+  /** True while the pod that the caller's proof is bound to does not exist; undefined: nobody knows. */
+  readonly isGone?: (caller: Caller) => boolean;
   /** Closes the connection of a client that does not read what it was sent: nothing else gives its memory back. */
   readonly disconnect?: (peer: string) => void;
 }
@@ -49,6 +51,9 @@ export class DiscoveryService {
   readonly #metrics: ControlMetrics;
   readonly #limits: DiscoveryLimits;
   readonly #disconnect: (peer: string) => void;
+  readonly #isGone: (caller: Caller) => boolean;
+  /** Since when the pods of these streams have been gone, milliseconds of `performance.now`. */
+  readonly #goneSinceMs = new Map<DiscoveryStream, number>();
   readonly #context: StreamContext;
   readonly #streams = new Set<DiscoveryStream>();
   readonly #perCaller = new Map<string, number>();
@@ -69,6 +74,7 @@ export class DiscoveryService {
     this.#metrics = metrics;
     this.#limits = { ...DISCOVERY_LIMITS, ...options.limits };
     this.#disconnect = options.disconnect ?? (() => undefined);
+    this.#isGone = options.isGone ?? (() => false);
     const { openBurst, opensPerSecond, maxStreams, maxOpening, openingMs, turnMs } = this.#limits;
     this.#opens = new RateLimit({ burst: openBurst, perSecond: opensPerSecond, maxKeys: maxStreams });
     this.#gate = new OpeningGate((stream) => stream.open(), { places: maxOpening, holdMs: openingMs });
@@ -179,7 +185,10 @@ export class DiscoveryService {
   /** Looks at the clock: called every second while there are streams. */
   sweep(nowMs = performance.now()): void {
     this.#gate.expire(nowMs);
-    for (const stream of [...this.#streams]) stream.checkTimes(nowMs);
+    for (const stream of [...this.#streams]) {
+      stream.checkTimes(nowMs);
+      this.#endIfGone(stream, nowMs);
+    }
     if (this.#untaken >= this.#limits.maxUntakenBytes) this.#disconnectIdlest(nowMs);
     for (const store of this.#stores.values()) if (store.removals > TRIM_ABOVE) this.#trim(store);
     if (nowMs - this.#lastSentMs > CACHE_IDLE_MS) for (const cache of this.#caches.values()) cache.clear();
@@ -187,6 +196,18 @@ export class DiscoveryService {
     if (this.#streams.size > 0) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
+  }
+
+  /** A token that was read from a pod is of no use once the pod is gone; the moment is for news that are on their way. */
+  #endIfGone(stream: DiscoveryStream, nowMs: number): void {
+    if (stream.hasEnded || !this.#isGone(stream.caller)) {
+      this.#goneSinceMs.delete(stream);
+      return;
+    }
+    const sinceMs = this.#goneSinceMs.get(stream) ?? nowMs;
+    this.#goneSinceMs.set(stream, sinceMs);
+    if (nowMs - sinceMs < this.#limits.goneMs) return;
+    stream.refuse(status.UNAUTHENTICATED, 'proof expired', 'the pod of the token is gone');
   }
 
   /** Counts who has everything, and has the others work on. */
@@ -234,6 +255,7 @@ export class DiscoveryService {
   #ended(stream: DiscoveryStream, untaken: boolean): void {
     this.#streams.delete(stream);
     this.#turns.forget(stream);
+    this.#goneSinceMs.delete(stream);
     this.#gate.leave(stream);
     const { caller, peer } = stream;
     const key = callerKey(caller);

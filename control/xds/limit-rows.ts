@@ -38,6 +38,12 @@ export const DISCOVERY_LIMIT_ROWS: readonly ControlLimitRow[] = [
     atTheLimit: 'the stream ends; the client resumes with its versions',
   },
   {
+    name: 'goneMs',
+    value: `${limits.goneMs / 1000}s`,
+    meaning: 'how long the pod of a client may be gone before its discovery stream ends',
+    atTheLimit: 'UNAUTHENTICATED; its token opens no other',
+  },
+  {
     name: 'requests',
     value: `${limits.requestBurst} requests, then ${limits.requestsPerSecond}/s`,
     meaning: 'requests and answers on one discovery stream',

@@ -140,6 +140,28 @@ describe('a control plane on a cluster', { skip }, () => {
     await assert.rejects(replica.certificate(roots, token, 'spiffe://cluster.local/ns/shop/sa/other'));
   });
 
+  test('a workload with its own token takes nothing from the agent of its node, and is served until its pod is gone', async (context) => {
+    const replica = await serving(context);
+    const roots = await distributedRoots(api);
+    await api.createServiceAccount('shop', 'curious');
+    const pod = { namespace: 'shop', name: 'curious-1', ip: '10.1.0.77', node: 'node-a', account: 'curious' };
+    await createPod(api, pod);
+    const own = await api.serviceAccountToken('shop', 'curious', { audience: 'istio-ca', boundPod: pod.name });
+    const streams = Array.from({ length: 9 }, () => replica.xds(context, roots, own).stream);
+    for (const stream of streams) stream.send({ type: ADDRESS });
+    assert.ok((await streams[0]?.nextAcknowledged())?.resources.length);
+    await (await subscribe(context, replica)).nextAcknowledged();
+    const clients = await replica.view('clients');
+    const ofWorkload = (Array.isArray(clients) ? clients : []).filter((client) => textAt(client, 'pod') === pod.name);
+    assert.deepEqual([...new Set(ofWorkload.map((client) => textAt(client, 'node')))], ['']);
+    await api.call('DELETE', `/api/v1/namespaces/shop/pods/${pod.name}?gracePeriodSeconds=0`);
+    await eventually(
+      'its streams have ended',
+      async () => assert.ok(!(await replica.status('/debug/clients')).text.includes(pod.name)),
+      45_000,
+    );
+  });
+
   test('takes the taint off a node whose agent is ready, and off no other', async (context) => {
     await serving(context);
     const taints = [

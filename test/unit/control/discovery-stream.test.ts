@@ -115,6 +115,26 @@ test('a client that does not answer in time is disconnected', async () => {
   assert.deepEqual(service.clients(), []);
 });
 
+test('a stream ends a while after the pod of its token has gone, and not because news of it come late', async () => {
+  let gone = true;
+  const service = new DiscoveryService(new ControlMetrics(), { limits: { goneMs: 1000 }, isGone: () => gone });
+  const call = new FakeCall();
+  const pod = { name: 'agent-1', uid: 'u1' };
+  const expiresMs = Date.now() + 60_000;
+  service.serve(call, { namespace: 'a', serviceAccount: 'b', node: 'n1', pod, how: 'token', expiresMs });
+  const beganMs = performance.now();
+  service.sweep(beganMs);
+  gone = false;
+  service.sweep(beganMs + 1500);
+  gone = true;
+  service.sweep(beganMs + 2000);
+  service.sweep(beganMs + 2999);
+  assert.equal(call.failure(), undefined);
+  service.sweep(beganMs + 3000);
+  assert.equal(call.failure(), status.UNAUTHENTICATED);
+  assert.deepEqual(service.clients(), []);
+});
+
 test('a client that answers stays, however long nothing happens', async () => {
   const { service, connect } = open({ answerTimeoutMs: 1000 });
   const call = connect('n1', 10_000_000);
