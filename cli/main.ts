@@ -11,6 +11,7 @@ import { endWhenReaderLeaves, printFailure } from './output.ts';
 import { proxyStatusCommand } from './proxy-status.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { statusCommand } from './status.ts';
+import { testCommand } from './test-connectivity.ts';
 import { tokenCommand } from './token.ts';
 import { uninstallCommand } from './uninstall.ts';
 import { versionCommand } from './version.ts';
@@ -34,6 +35,7 @@ export function buildProgram(): Command {
     .addCommand(proxyStatusCommand())
     .addCommand(netpolCommand())
     .addCommand(connectionsCommand())
+    .addCommand(testCommand())
     .addCommand(whyCommand())
     .addCommand(tokenCommand())
     .addCommand(versionCommand());
