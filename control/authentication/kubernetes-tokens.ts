@@ -7,11 +7,13 @@
  * forgeries end at the token's own words or at its signature (`token-keys.ts`); what cannot be told apart is limited per
  * peer, and all of it in total.
  * A verdict is remembered under a hash of the token, never longer than the token lives; the same token is asked about
- * once, however many calls wait for it.
+ * once, however many calls wait for it. While the API server does not answer, an agent whose token it accepted lately is
+ * believed on: otherwise an agent that crashes meanwhile would cut off every pod of its node.
  */
 import { createHash } from 'node:crypto';
 import type { Metadata } from '@grpc/grpc-js';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
+import { KubernetesApiError } from '../../kube/api-error.ts';
 import type { KubeClient } from '../../kube/client.ts';
 import { RESOURCES } from '../../kube/resource.ts';
 import { type Authenticator, bearerToken, type Caller, type PeerConnection } from '../authentication.ts';
@@ -26,6 +28,8 @@ export const REVIEW_LIMITS = {
   maxRemembered: 20_000,
   acceptedMs: 60_000,
   refusedMs: 5_000,
+  /** Of agents, while the API server does not answer. */
+  believedMs: 3_600_000,
   /** Reviews under way at once. */
   maxUnderWay: 100,
   timeoutMs: 5_000,
@@ -33,10 +37,18 @@ export const REVIEW_LIMITS = {
   total: { burst: 1000, perSecond: 100, maxKeys: 1 },
 } as const;
 
+/** What the API server said last, and when. */
+interface Acceptance {
+  readonly caller: Caller;
+  readonly atMs: number;
+}
+
 interface Verdict {
-  readonly outcome: Promise<Caller>;
+  readonly outcome: Promise<Acceptance>;
+  /** Before this review. */
+  readonly former: Acceptance | undefined;
   /** Infinity while the review is under way. */
-  untilMs: number;
+  readonly untilMs: number;
 }
 
 export interface KubernetesTokenOptions {
@@ -87,24 +99,20 @@ export class KubernetesTokenAuthenticator implements Authenticator {
     const claims = readClaims(token);
     const fault = findObviousFault(claims, this.#options.audiences, this.#now());
     if (fault !== undefined) throw new AmbitError('AUTHENTICATION', `the token is ${fault}`);
-    const caller = await this.#verdict(token, claims, connection?.peer ?? '');
+    const { caller } = await this.#verdict(token, claims, connection?.peer ?? '');
     // Tokens of all pods name a node. A workload must not see what agents see, nor use up what is theirs.
-    if (!this.#options.nodeAccounts.has(`${caller.namespace}/${caller.serviceAccount}`)) {
-      return { ...caller, node: undefined };
-    }
+    if (!this.#isAgent(caller)) return { ...caller, node: undefined };
     if (caller.node !== undefined || caller.pod === undefined) return caller;
     const node = this.#options.nodeOfPod?.(caller.namespace, caller.pod.name, caller.pod.uid);
     return { ...caller, node };
   }
 
-  #verdict(token: string, claims: TokenClaims, peer: string): Promise<Caller> {
+  #verdict(token: string, claims: TokenClaims, peer: string): Promise<Acceptance> {
     const key = createHash('sha256').update(token).digest('base64url');
     const known = this.#verdicts.get(key);
     this.#verdicts.delete(key);
     const fresh = known !== undefined && known.untilMs > this.#now();
-    const verdict: Verdict = fresh
-      ? known
-      : { outcome: this.#ask(token, claims, peer), untilMs: Number.POSITIVE_INFINITY };
+    const verdict = fresh ? known : this.#review(token, claims, peer, known);
     this.#verdicts.set(key, verdict);
     if (!fresh) void this.#remember(key, verdict, claims.expiresMs);
     if (this.#verdicts.size > REVIEW_LIMITS.maxRemembered) {
@@ -114,16 +122,48 @@ export class KubernetesTokenAuthenticator implements Authenticator {
     return verdict.outcome;
   }
 
+  #review(token: string, claims: TokenClaims, peer: string, known: Verdict | undefined): Verdict {
+    const former = known?.former;
+    return { outcome: this.#askOrBelieve(token, claims, peer, former), former, untilMs: Number.POSITIVE_INFINITY };
+  }
+
   async #remember(key: string, verdict: Verdict, expiresMs: number): Promise<void> {
+    const now = this.#now;
+    const isNewest = (): boolean => this.#verdicts.get(key) === verdict;
     try {
-      await verdict.outcome;
-      verdict.untilMs = Math.min(this.#now() + REVIEW_LIMITS.acceptedMs, expiresMs);
+      const accepted = await verdict.outcome;
+      const lastsMs = accepted === verdict.former ? REVIEW_LIMITS.refusedMs : REVIEW_LIMITS.acceptedMs;
+      const untilMs = Math.min(now() + lastsMs, expiresMs);
+      if (isNewest()) this.#verdicts.set(key, { outcome: verdict.outcome, former: accepted, untilMs });
     } catch (thrown) {
-      verdict.untilMs = this.#now() + REVIEW_LIMITS.refusedMs;
+      if (!isNewest()) return;
+      const { outcome, former } = verdict;
+      const untilMs = now() + REVIEW_LIMITS.refusedMs;
+      const refused = toAmbitError(thrown, 'AUTHENTICATION').code === 'AUTHENTICATION';
+      if (refused) this.#verdicts.set(key, { outcome, former: undefined, untilMs });
       // That nobody could be asked says nothing about the token.
-      const answered = toAmbitError(thrown, 'AUTHENTICATION').code === 'AUTHENTICATION';
-      if (!answered && this.#verdicts.get(key) === verdict) this.#verdicts.delete(key);
+      else if (former === undefined) this.#verdicts.delete(key);
+      else this.#verdicts.set(key, { outcome, former, untilMs: 0 });
     }
+  }
+
+  async #askOrBelieve(
+    token: string,
+    claims: TokenClaims,
+    peer: string,
+    former: Acceptance | undefined,
+  ): Promise<Acceptance> {
+    try {
+      return { caller: await this.#ask(token, claims, peer), atMs: this.#now() };
+    } catch (thrown) {
+      if (former === undefined || !this.#isAgent(former.caller) || !isSilence(thrown)) throw thrown;
+      if (this.#now() - former.atMs > REVIEW_LIMITS.believedMs) throw thrown;
+      return former;
+    }
+  }
+
+  #isAgent({ namespace, serviceAccount }: Caller): boolean {
+    return this.#options.nodeAccounts.has(`${namespace}/${serviceAccount}`);
   }
 
   async #ask(token: string, claims: TokenClaims, peer: string): Promise<Caller> {
@@ -150,4 +190,9 @@ export class KubernetesTokenAuthenticator implements Authenticator {
       this.#underWay--;
     }
   }
+}
+
+/** The API server did not answer, or answered that it cannot. */
+function isSilence(thrown: unknown): boolean {
+  return thrown instanceof KubernetesApiError && (thrown.status === 0 || thrown.status >= 500);
 }

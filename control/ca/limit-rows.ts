@@ -53,6 +53,12 @@ export const CA_LIMIT_ROWS: readonly ControlLimitRow[] = [
     atTheLimit: 'the one that was used longest ago is forgotten',
   },
   {
+    name: 'REVIEW_LIMITS.believedMs',
+    value: `${REVIEW_LIMITS.believedMs / 60_000} min`,
+    meaning: 'an agent whose token the API server accepted is believed while the API server does not answer',
+    atTheLimit: 'refused, and told to try again; a pod of its node that starts waits, connections that stand go on',
+  },
+  {
     name: 'MAX_REVOCATION_LIST_BYTES',
     value: `${MAX_REVOCATION_LIST_BYTES / (1 << 20)} MiB`,
     meaning: 'one revocation list of a plugged-in CA',

@@ -189,6 +189,44 @@ test('a refusal is remembered for a moment; that nobody could be asked is not', 
   assert.equal((await tokens.authenticate(metadata)).node, 'node-a');
 });
 
+test('while the API server does not answer an agent that it accepted is believed on, for a time, and nobody else', async () => {
+  let now = NOW;
+  const api = new FakeApi();
+  const tokens = authenticator(api, { now: () => now });
+  const [agent, unseen] = [bearer(await token(ACCOUNT, { seconds: 9000 })), bearer(await token(ACCOUNT))];
+  const workload = bearer(await token('system:serviceaccount:shop:web', { seconds: 9000 }));
+  await tokens.authenticate(agent);
+  api.answer = async () => review({ user: { ...USER, username: 'system:serviceaccount:shop:web' } });
+  await tokens.authenticate(workload);
+  const away = async (): Promise<never> => {
+    throw new KubernetesApiError('down', { status: 0, reason: 'Unreachable' });
+  };
+  api.answer = away;
+  for (let minute = 0; minute < 59; minute++) {
+    now += 60_000;
+    assert.equal((await tokens.authenticate(agent)).node, 'node-a', `minute ${minute}`);
+  }
+  await assert.rejects(tokens.authenticate(unseen), { code: 'KUBERNETES_API' });
+  await assert.rejects(tokens.authenticate(workload), { code: 'KUBERNETES_API' });
+  now += 61_000;
+  await assert.rejects(tokens.authenticate(agent), { code: 'KUBERNETES_API' }, 'for an hour since it was accepted');
+  api.answer = async () => review({});
+  await tokens.authenticate(agent);
+  api.answer = away;
+  now += REVIEW_LIMITS.acceptedMs;
+  await tokens.authenticate(agent);
+  api.answer = async () => review({ authenticated: false });
+  now += REVIEW_LIMITS.refusedMs;
+  await assert.rejects(
+    tokens.authenticate(agent),
+    { code: 'AUTHENTICATION' },
+    'the API server decides when it is back',
+  );
+  api.answer = away;
+  now += REVIEW_LIMITS.refusedMs;
+  await assert.rejects(tokens.authenticate(agent), { code: 'KUBERNETES_API' }, 'what it refused is not believed');
+});
+
 test('the node of a pod is looked up where the API server does not name it', async () => {
   const api = new FakeApi();
   api.answer = async () => without('node-name');
