@@ -72,6 +72,8 @@ interface Entry {
 }
 
 const DEFAULTS = { concurrency: 8, maxIdentities: 10_000, firstBackoffMs: 1_000, maxBackoffMs: 150_000 };
+/** Longest pause while there is no valid certificate at all: pods of the identity are cut off meanwhile. */
+const MAX_PAUSE_WITHOUT_MS = 15_000;
 const RANK: Readonly<Record<CertificatePriority, number>> = { background: 0, warmUp: 1, realTime: 2 };
 
 const log = logger('certificates');
@@ -241,9 +243,10 @@ export class Certificates {
     const nowMs = this.#options.clock.nowMs();
     entry.failures++;
     entry.lastFailure = { atMs: nowMs, reason: error.message };
-    const delayMs = entry.backoff.nextDelayMs();
     const { certificate } = entry;
     const kept = certificate !== undefined && this.#isValid(certificate);
+    const pauseMs = entry.backoff.nextDelayMs();
+    const delayMs = kept ? pauseMs : Math.min(pauseMs, MAX_PAUSE_WITHOUT_MS);
     log.warn(
       { identity: entry.identity, error: error.message, delayMs: Math.round(delayMs), kept },
       'no certificate issued',
