@@ -11,6 +11,7 @@ import { endWhenReaderLeaves, printFailure } from './output.ts';
 import { proxyStatusCommand } from './proxy-status.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { statusCommand } from './status.ts';
+import { sysdumpCommand } from './sysdump.ts';
 import { testCommand } from './test-connectivity.ts';
 import { tokenCommand } from './token.ts';
 import { uninstallCommand } from './uninstall.ts';
@@ -36,6 +37,7 @@ export function buildProgram(): Command {
     .addCommand(netpolCommand())
     .addCommand(connectionsCommand())
     .addCommand(testCommand())
+    .addCommand(sysdumpCommand())
     .addCommand(whyCommand())
     .addCommand(tokenCommand())
     .addCommand(versionCommand());

@@ -94,6 +94,11 @@ export class KubeClient {
     return this.#transport.call(call);
   }
 
+  /** Any call; the answer as it is, for logs of pods (`accept` of the call: what is wanted). */
+  requestText(call: HttpCall): Promise<string> {
+    return this.#transport.callText(call);
+  }
+
   async get(resource: Resource, namespace: string, name: string, options: CallOptions = {}): Promise<KubeObject> {
     const path = objectPath(resource, namespace, name);
     return requireObject(`GET ${path}`, await this.request({ method: 'GET', path, ...limitsOf(options) }));

@@ -67,10 +67,15 @@ export class Transport {
 
   /** The JSON of a 2xx answer; undefined for an empty one. Throws KubernetesApiError for everything else. */
   async call(call: HttpCall): Promise<unknown> {
+    const text = await this.callText(call);
+    return text === '' ? undefined : parseJson(call, text);
+  }
+
+  /** The text of a 2xx answer. Throws KubernetesApiError for everything else. */
+  async callText(call: HttpCall): Promise<string> {
     using scope = new CallScope(call.signal, call.timeoutMs ?? TRANSPORT_LIMITS.callTimeoutMs);
     const response = await this.#exchange(call, 'calls', scope.signal);
-    const text = await readBody(call, response, TRANSPORT_LIMITS.maxAnswerBytes, scope.signal);
-    return text === '' ? undefined : parseJson(call, text);
+    return await readBody(call, response, TRANSPORT_LIMITS.maxAnswerBytes, scope.signal);
   }
 
   /**
