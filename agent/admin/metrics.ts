@@ -59,6 +59,11 @@ export const FAMILIES = [
   ),
   family(
     'counter',
+    'ambit_endpoint_retries',
+    'Connections tried at another endpoint of the service, the first could not be reached (unstable)',
+  ),
+  family(
+    'counter',
     'ambit_drained_connections',
     'Connections an agent that stops ended when they were idle (in-order) or cut at the deadline (unstable)',
     ['end'],

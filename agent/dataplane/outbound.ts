@@ -27,6 +27,9 @@ import { awaitVerdict, type VerdictHandler } from './verdict.ts';
 import { identityKey, type Wait, type Waiting, workloadKey } from './wait-queue.ts';
 import type { WorkerContext } from './worker-context.ts';
 
+/** What the policy of the other side answers; it would elsewhere too. */
+const DENIED_STATUS = 401;
+
 type TunnelDecision = OutboundDecision & { readonly kind: 'tunnel' };
 
 export class OutboundConnection
@@ -46,6 +49,7 @@ export class OutboundConnection
   /** The destination's record when both pods are ours. */
   #arrival: ConnectionRecord | undefined;
   #splice: Splice | undefined;
+  #retried = false;
   #ended = false;
 
   static accept(worker: WorkerContext, pod: LocalPod, socket: TcpSocket, seat: Seat): void {
@@ -85,7 +89,10 @@ export class OutboundConnection
       return;
     }
     const { state, routeSettings } = this.#worker;
-    const decision = decideOutbound(state, source, this.#client.ip, this.#target, routeSettings, Math.random);
+    this.#follow(source, decideOutbound(state, source, this.#client.ip, this.#target, routeSettings, Math.random));
+  }
+
+  #follow(source: Workload, decision: OutboundDecision): void {
     switch (decision.kind) {
       case 'tunnel':
         this.#openTunnel(source, decision);
@@ -217,7 +224,7 @@ export class OutboundConnection
   }
 
   onConnectFailed(error: AmbitError): void {
-    this.cut(error);
+    if (!this.#tryAnother(error)) this.cut(error);
   }
 
   onOpen(tunnel: Tunnel): void {
@@ -225,8 +232,29 @@ export class OutboundConnection
     this.#watch(spliceTunnel(this.#worker.loop, this.#socket, tunnel, (result) => this.#onSpliced(result)));
   }
 
-  onRefused(error: AmbitError): void {
-    this.cut(error);
+  onRefused(error: AmbitError, status?: number): void {
+    if (status === DENIED_STATUS || !this.#tryAnother(error)) this.cut(error);
+  }
+
+  /**
+   * Nothing of the client has been read yet, so that whoever could not be reached has missed nothing: another endpoint of
+   * the service may serve it, once. The attempt that failed keeps a record of its own.
+   */
+  #tryAnother(error: AmbitError): boolean {
+    const { recorder, routeSettings, state } = this.#worker;
+    const source = this.#pod.findWorkload();
+    const { service, target } = this.#record?.facts ?? {};
+    const failed = target?.workload;
+    if (this.#ended || this.#retried || !error.row.retry) return false;
+    if (source === undefined || service === undefined || failed === undefined) return false;
+    const decision = decideOutbound(state, source, this.#client.ip, this.#target, routeSettings, Math.random, failed);
+    if (decision.kind === 'refuse' || decision.destination?.uid === failed.uid) return false;
+    this.#retried = true;
+    this.#attempt = undefined;
+    recorder.retries++;
+    this.#endRecords(error);
+    this.#follow(source, decision);
+    return true;
   }
 
   #watch(splice: Splice): void {
@@ -308,9 +336,15 @@ export class OutboundConnection
     if (this.#ended) return;
     this.#ended = true;
     this.#seat.release();
+    this.#endRecords(error);
+  }
+
+  #endRecords(error: AmbitError | undefined): void {
     const { recorder } = this.#worker;
     if (this.#record !== undefined) recorder.end(this.#record, error);
     if (this.#arrival !== undefined) recorder.end(this.#arrival, error);
+    this.#record = undefined;
+    this.#arrival = undefined;
   }
 
   #waitFor(key: string): void {

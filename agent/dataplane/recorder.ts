@@ -20,6 +20,8 @@ export class Recorder {
   readonly #live = new Map<number, ConnectionRecord>();
   readonly #refused = new Map<string, { reason: ErrorCode; direction: Direction; count: number }>();
   #nextId = 1;
+  /** Connections that were led to another endpoint after the first could not be reached. */
+  retries = 0;
 
   /** `log` absent: no access log. */
   constructor(loop: EventLoop, log: LogWriter | undefined, format: LogFormat) {

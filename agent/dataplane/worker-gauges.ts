@@ -40,6 +40,7 @@ export function workerGauges(worker: WorkerContext, counts: WorkerCounts): Worke
     counter('ambit_tunnel_resumptions', pool.resumptions),
     counter('ambit_tunnel_retries', pool.retries),
     counter('ambit_policy_cut_connections', counts.policyCuts),
+    counter('ambit_endpoint_retries', worker.recorder.retries),
     counter('ambit_drained_connections', counts.drained.ended, { end: 'in-order' }),
     counter('ambit_drained_connections', counts.drained.cut, { end: 'cut' }),
     counter('istio_crl_policy_rejections', counts.unbelieved.source, { reporter: 'source' }),

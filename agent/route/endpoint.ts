@@ -2,10 +2,12 @@
 import { AmbitError } from '../../core/errors.ts';
 import type { Service } from '../state/service.ts';
 import type { Workload } from '../state/workload.ts';
-import { pickFrom, pickTable } from './pick-table.ts';
+import { pickFrom, pickOther, pickTable } from './pick-table.ts';
 
 /**
  * A random endpoint of the service that answers for `servicePort`, by weight, locality and health.
+ *
+ * `avoided` could not be reached a moment ago: any other one, when there is one.
  *
  * An `AmbitError` is returned, not thrown: `UNKNOWN_GATEWAY` when every endpoint is on another network,
  * `NO_HEALTHY_ENDPOINT` when there is none at all.
@@ -15,9 +17,10 @@ export function selectEndpoint(
   servicePort: number,
   client: Workload,
   random: () => number,
+  avoided?: Workload,
 ): Workload | AmbitError {
   const table = pickTable(service, servicePort, client);
-  const endpoint = pickFrom(table, random);
+  const endpoint = avoided === undefined ? pickFrom(table, random) : pickOther(table, avoided, random);
   if (endpoint !== undefined) return endpoint;
   if (table.remoteOnly)
     return new AmbitError(

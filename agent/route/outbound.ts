@@ -66,6 +66,7 @@ export type OutboundDecision =
  * @param clientIp the address the connection came from
  * @param target the original destination
  * @param random uniform in [0, 1)
+ * @param avoided an endpoint of the service that could not be reached; another one is wanted
  */
 export function decideOutbound(
   state: MeshState,
@@ -74,6 +75,7 @@ export function decideOutbound(
   target: SocketAddress,
   settings: RouteSettings,
   random: () => number,
+  avoided?: Workload,
 ): OutboundDecision {
   const { network, namespace } = source;
   let service = state.findServiceByVip(network, target.ip, namespace);
@@ -86,7 +88,8 @@ export function decideOutbound(
     const waypoint = sampleWaypoint(service, random);
     if (waypoint !== undefined && !isOwnWaypoint(state, source, clientIp, waypoint))
       return toWaypoint(state, source, waypoint, target, service, undefined, random);
-    if (service.loadBalancing.mode !== 'PASSTHROUGH') return toService(service, source, target, settings, random);
+    if (service.loadBalancing.mode !== 'PASSTHROUGH')
+      return toService(service, source, target, settings, random, avoided);
   }
   if (workload !== undefined) {
     const { waypoint } = workload;
@@ -129,10 +132,11 @@ function toService(
   target: SocketAddress,
   settings: RouteSettings,
   random: () => number,
+  avoided: Workload | undefined,
 ): OutboundDecision {
   if (!declaresPort(service, target.port))
     return refuse(new AmbitError('UNKNOWN_SERVICE', `${service.key} has no port ${target.port}`), undefined, service);
-  const workload = selectEndpoint(service, target.port, source, random);
+  const workload = selectEndpoint(service, target.port, source, random, avoided);
   if (workload instanceof AmbitError) return refuse(workload, undefined, service);
   const port = resolveTargetPort(service, workload, target.port);
   return toWorkload(workload, { ip: target.ip, port }, service, settings);

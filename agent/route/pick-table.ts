@@ -73,6 +73,17 @@ export function pickFrom(table: PickTable, random: () => number): Workload | und
   return endpoints[low];
 }
 
+/** One endpoint that is not `avoided`, all alike, or undefined when there is none. @param random uniform in [0, 1) */
+export function pickOther(table: PickTable, avoided: Workload, random: () => number): Workload | undefined {
+  const { endpoints } = table;
+  const first = Math.floor(random() * endpoints.length);
+  for (let step = 0; step < endpoints.length; step++) {
+    const endpoint = endpoints[(first + step) % endpoints.length];
+    if (endpoint?.uid !== avoided.uid) return endpoint;
+  }
+  return undefined;
+}
+
 /**
  * Where the workload answers for a port of the service: its own mapping, else the service's target port, else, behind
  * an application tunnel with a port, the service port itself. 0 when it does not answer for it.

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { pickFrom, pickTable } from '../../../agent/route/pick-table.ts';
+import { pickFrom, pickOther, pickTable } from '../../../agent/route/pick-table.ts';
 import type { MeshState } from '../../../agent/state/mesh-state.ts';
 import { change, getService, getWorkload, meshOf, remove, service, workload } from '../../support/mesh-resources.ts';
 
@@ -154,4 +154,19 @@ describe('weights', () => {
     const [a = 0, b = 0] = shares([0xffffffff, 0xffffffff, 1]);
     assert.ok(Math.abs(a - 5000) <= 1 && Math.abs(b - 5000) <= 1, `${a} ${b}`);
   });
+});
+
+test('another endpoint than the one that could not be reached is picked, any of them, or none', () => {
+  const client = workload('client', { ips: ['10.0.0.1'] });
+  const three = meshOf(client, service('web'), ...['a', 'b', 'c'].map((name) => endpoint(name)));
+  const table = pickTable(getService(three, KEY), 80, getWorkload(three, 'client'));
+  const avoided = getWorkload(three, 'b');
+  const picked = [0, 0.2, 0.4, 0.6, 0.8, 0.99].map((value) => pickOther(table, avoided, () => value)?.name);
+  assert.deepEqual(new Set(picked), new Set(['a', 'c']));
+  const one = meshOf(client, service('web'), endpoint('b'));
+  const alone = pickTable(getService(one, KEY), 80, getWorkload(one, 'client'));
+  assert.equal(
+    pickOther(alone, avoided, () => 0),
+    undefined,
+  );
 });
