@@ -108,7 +108,7 @@ export const SETTINGS = {
     env: ['AMBIT_WORKERS', 'ZTUNNEL_WORKER_THREADS'],
     chart: 'workers',
     parse: workers,
-    default: () => Math.max(2, Math.ceil(availableParallelism() / 4)),
+    default: () => Math.ceil(availableParallelism() / 4),
     unit: 'threads',
     documentation: 'Data plane threads: a number, 0 for all cores, or p% of the cores.',
   }),

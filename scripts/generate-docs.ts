@@ -235,7 +235,7 @@ function limitsPage(): string {
 /** Defaults that depend on the machine, in words. */
 const COMPUTED_DEFAULTS: Readonly<Record<string, string>> = {
   nodeName: 'the host name',
-  workers: 'a quarter of the cores, at least 2',
+  workers: 'a quarter of the cores, at least 1',
 };
 
 function configurationPage(): string {
