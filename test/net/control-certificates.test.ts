@@ -57,6 +57,17 @@ test('an agent gets a certificate for a pod on its node: for the key of its requ
   assert.match((await fixture.status('/metrics')).text, /citadel_server_success_cert_issuance_count 2\n/);
 });
 
+test('the metrics tell when the root that signs and its chain expire', async (context) => {
+  const fixture = await ControlFixture.start(context, FILES);
+  const { text } = await fixture.status('/metrics');
+  const expirySeconds = Date.parse(new X509Certificate(fixture.rootsPem()).validTo) / 1000;
+  for (const what of ['root_cert', 'cert_chain']) {
+    assert.match(text, new RegExp(`^citadel_server_${what}_expiry_timestamp ${expirySeconds}$`, 'm'));
+    const [, left] = new RegExp(`^citadel_server_${what}_expiry_seconds ([0-9]+)$`, 'm').exec(text) ?? [];
+    assert.ok(Math.abs(expirySeconds - Date.now() / 1000 - Number(left)) < 60, `${what}: ${left} s`);
+  }
+});
+
 test('a workload gets its own identity with its own token', async (context) => {
   const fixture = await ControlFixture.start(context, FILES);
   const caller = { namespace: 'shop', serviceAccount: 'lonely' };
