@@ -134,7 +134,7 @@ export class App implements AdminSource {
         podSource: config.podSource,
         dataplane: this.#dataplane,
         capture: this.#identities,
-        notReady: () => (this.#pending.size === 0 ? undefined : [...this.#pending].join(', ')),
+        notReady: () => this.#whyPodsWait(),
         prepared: () => this.#prepared(),
       });
       this.#pending.delete('workload proxy manager');
@@ -155,7 +155,7 @@ export class App implements AdminSource {
     const departure = (await node?.findDeparture()) ?? { kind: 'replaced', reason: 'no node is served' };
     log.info({ graceMs, departure }, 'the agent stops');
     const drain = (): Promise<number> => this.#drain(node, deadlineMs, graceMs);
-    if (departure.kind === 'removed') await node?.remove(drain);
+    if (departure.kind === 'removed') await node?.remove(deadlineMs - LAST_CONNECTIONS_MS, drain);
     else await node?.awaitSuccessor(deadlineMs - LAST_CONNECTIONS_MS);
     await this.#closeNode();
     if (departure.kind === 'replaced') await drain();
@@ -211,6 +211,12 @@ export class App implements AdminSource {
     }
     this.#xds.start();
     void this.#xds.synced.then(() => this.#pending.delete('state manager'));
+  }
+
+  /** The plugin is served only once the former pods are: what else is under way then, its own installation, holds nobody up. */
+  #whyPodsWait(): string | undefined {
+    const missing = [...this.#pending].filter((task) => task !== 'workload proxy manager');
+    return missing.length === 0 ? undefined : missing.join(', ');
   }
 
   #isLocalPod(workloadUid: string): boolean {

@@ -31,6 +31,8 @@ const log = logger('node');
 
 /** The annotations of pods that were let go: as long as they stand, peers tunnel to nobody. */
 const STATUS_WRITTEN_WITHIN_MS = 3_000;
+/** Agents of other nodes hear within this time that pods are no longer tunnelled to, or are being removed themselves. */
+const HEARD_OF_WITHIN_MS = 3_000;
 /** How often an agent that stops looks whether somebody still has a connection. */
 const LOOK_INTERVAL_MS = 250;
 
@@ -110,13 +112,8 @@ export class NodeService {
 
   /** Goes on as before until another agent has taken over, no connection lives, or it is `deadlineMs`. */
   async awaitSuccessor(deadlineMs: number): Promise<void> {
-    const { config, dataplane } = this.#options;
-    // Nobody will come.
-    if (config.daemonSet === undefined) return;
-    while (!this.#retired && performance.now() < deadlineMs) {
-      if ((await dataplane.connections()).length === 0) return;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
-    }
+    // Without a DaemonSet nobody will come.
+    if (this.#options.config.daemonSet !== undefined) await this.#serveOn(performance.now(), deadlineMs);
   }
 
   /** Tells as Events whose connections were cut. */
@@ -124,8 +121,11 @@ export class NodeService {
     await this.#record(cutEvents(this.#options.config.nodeName, report));
   }
 
-  /** Takes the mesh off the node and tells so as an Event on the Node. `drain` lets connections end. */
-  async remove(drain: () => Promise<number>): Promise<RemovalReport | undefined> {
+  /**
+   * Takes the mesh off the node and tells so as an Event on the Node. `drain` ends connections; until `deadlineMs` they may
+   * end by themselves, and those are still served that come from peers who have not heard of it.
+   */
+  async remove(deadlineMs: number, drain: () => Promise<number>): Promise<RemovalReport | undefined> {
     const [enrolment, installation] = [this.#enrolment, this.#installation];
     if (enrolment === undefined) return undefined;
     this.#installation = undefined;
@@ -133,13 +133,17 @@ export class NodeService {
     this.#handover = undefined;
     // Labels may still ask for the mesh: from here on nobody follows them.
     await enrolment.quiesce();
-    const { runDirectory, hostNetns } = this.#options.config;
+    const { runDirectory, hostNetns, hostRoot } = this.#options.config;
     const report = await removeFromNode({
       installation,
       enrolment: enrolment.enrolment,
       runDirectory,
+      hostRoot,
       hostNetns,
-      drain,
+      drain: async () => {
+        await this.#serveOn(performance.now() + HEARD_OF_WITHIN_MS, deadlineMs);
+        return await drain();
+      },
     });
     await this.#podSource?.settled(STATUS_WRITTEN_WITHIN_MS);
     await this.#tell(report);
@@ -153,6 +157,16 @@ export class NodeService {
     this.#handover = undefined;
     await this.#stopServing();
     dataplane.endInheritance();
+  }
+
+  /** Until `earliestMs` at least, then until no connection lives or another agent has taken over; never beyond `deadlineMs`. */
+  async #serveOn(earliestMs: number, deadlineMs: number): Promise<void> {
+    const { dataplane } = this.#options;
+    for (let nowMs = performance.now(); nowMs < deadlineMs; nowMs = performance.now()) {
+      if (this.#retired) return;
+      if (nowMs >= earliestMs && (await dataplane.connections()).length === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
+    }
   }
 
   async #start(): Promise<void> {

@@ -5,7 +5,7 @@
  * Pods go on in plain text. Their new connections are plain from the first moment, connections that stand may end in their
  * own time for as long as the agent is given.
  */
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
@@ -13,6 +13,7 @@ import type { Enrolment } from './enrol/enrolment.ts';
 import { findHostRules, removeHostRules } from './enrol/host-probes.ts';
 import { keyOf } from './enrol/pod-entry.ts';
 import type { Installation } from './install/installation.ts';
+import { visiblePath } from './install/node-path.ts';
 
 const log = logger('removal');
 
@@ -23,6 +24,8 @@ export interface RemovalOptions {
   readonly installation: Installation | undefined;
   readonly enrolment: Enrolment;
   readonly runDirectory: string;
+  /** Where the node's file system is visible to this process. */
+  readonly hostRoot: string;
   /** The node's network namespace; undefined where the agent has no rules of the node. */
   readonly hostNetns: string | undefined;
   /** Lets the connections of pods end; resolves to how many had to be cut. */
@@ -39,7 +42,7 @@ export interface RemovalReport {
 
 /** Never rejects: every step is tried, and what failed is in the report. */
 export async function removeFromNode(options: RemovalOptions): Promise<RemovalReport> {
-  const { enrolment, installation, hostNetns, runDirectory } = options;
+  const { enrolment, installation, hostNetns, hostRoot, runDirectory } = options;
   const left: string[] = [];
   const attempt = async (what: string, step: () => Promise<void>): Promise<void> => {
     try {
@@ -67,6 +70,8 @@ export async function removeFromNode(options: RemovalOptions): Promise<RemovalRe
   }
   const remaining = await readdir(runDirectory).catch(() => []);
   for (const entry of remaining) if (OWN_ENTRIES.includes(entry)) left.push(join(runDirectory, entry));
+  // It is mounted into this container under its name; what others keep in it, or a node that is not visible, leaves it there.
+  await rmdir(await visiblePath(hostRoot, runDirectory)).catch(() => undefined);
   left.push(...((await installation?.leftovers()) ?? []));
   const report = { pods: pods.length, cut, left };
   log[left.length === 0 ? 'info' : 'error'](report, 'the mesh was taken off the node');

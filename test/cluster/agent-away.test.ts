@@ -163,23 +163,26 @@ describe('a node on which somebody is missing', { skip: bedObstacle() ?? false }
     await using wire = await WireCapture.start(bed, 'node2', MARKER);
     const sinceMs = Date.now();
     await bed.kubectl(['scale', '-n', MESH_NAMESPACE, 'deploy/ambit-control', '--replicas=0']);
-    await eventually(
-      'it is gone',
-      async () => {
-        assert.deepEqual(await bed.pods(MESH_NAMESPACE, 'app=istiod'), []);
-      },
-      BACK_MS,
-    );
-    const goneMs = Date.now();
-    await load.goesOn(goneMs);
-    const report = await load.since(sinceMs);
-    context.diagnostic(JSON.stringify(report));
-    assert.deepEqual(report.bad, {});
-    await mesh.killAgent('node1', 'process');
-    // A pod that is none of the mesh's needs no control plane.
-    await bed.apply(namespace('plain'), pod({ name: 'plain', namespace: 'plain', podSpec: { nodeName: 'node1' } }));
-    await bed.waitFor('plain', 'pod/plain', 'condition=Ready');
-    await bed.kubectl(['scale', '-n', MESH_NAMESPACE, 'deploy/ambit-control', '--replicas=1']);
+    try {
+      await eventually(
+        'it is gone',
+        async () => {
+          assert.deepEqual(await bed.pods(MESH_NAMESPACE, 'app=istiod'), []);
+        },
+        BACK_MS,
+      );
+      const goneMs = Date.now();
+      await load.goesOn(goneMs);
+      const report = await load.since(sinceMs);
+      context.diagnostic(JSON.stringify(report));
+      assert.deepEqual(report.bad, {});
+      await mesh.killAgent('node1', 'process');
+      // A pod that is none of the mesh's needs no control plane.
+      await bed.apply(namespace('plain'), pod({ name: 'plain', namespace: 'plain', podSpec: { nodeName: 'node1' } }));
+      await bed.waitFor('plain', 'pod/plain', 'condition=Ready');
+    } finally {
+      await bed.kubectl(['scale', '-n', MESH_NAMESPACE, 'deploy/ambit-control', '--replicas=1']);
+    }
     await load.goesOn(Date.now());
     assert.equal(wire.seen.sightings, 0);
     await bed.kubectl(['delete', 'namespace', 'plain', '--timeout=60s']);
@@ -212,9 +215,10 @@ describe('a node on which somebody is missing', { skip: bedObstacle() ?? false }
   /** The agent of the node is gone while `work` runs: the image of its successor cannot be had. */
   async function withoutAgent(node: string, work: () => Promise<void>): Promise<void> {
     await bed.kubectl(['set', 'image', '-n', MESH_NAMESPACE, DAEMON_SET, 'istio-proxy=localhost/ambit:nowhere']);
-    const { name } = await mesh.agentOf(node);
-    await bed.kubectl(['delete', 'pod', '-n', MESH_NAMESPACE, name, '--grace-period=1', '--timeout=60s']);
     try {
+      const { name, ready } = await mesh.agentOf(node);
+      assert.ok(ready);
+      await bed.kubectl(['delete', 'pod', '-n', MESH_NAMESPACE, name, '--grace-period=1', '--timeout=60s']);
       await work();
     } finally {
       await bed.kubectl(['rollout', 'undo', '-n', MESH_NAMESPACE, DAEMON_SET]);

@@ -78,9 +78,10 @@ export class ClusterMesh implements AsyncDisposable {
     }));
   }
 
-  /** The one that serves the node, not one that drains. */
+  /** The one that serves the node, not one that drains or waits. */
   async agentOf(node: string): Promise<AgentPod> {
-    const [agent] = (await this.agents()).filter((candidate) => candidate.node === node && !candidate.deleting);
+    const candidates = (await this.agents()).filter((candidate) => candidate.node === node && !candidate.deleting);
+    const agent = candidates.find(({ ready }) => ready) ?? candidates[0];
     if (agent === undefined) throw new Error(`no agent runs on ${node}`);
     return agent;
   }

@@ -49,7 +49,14 @@ function request(what, options, done) {
     response.on('error', (error) => failed(what, error.code ?? error.message));
     response.on('close', done);
   });
-  call.on('timeout', () => call.destroy(Object.assign(new Error(), { code: 'TIMEOUT' })));
+  // What it waited for: the name, the connection, the answer.
+  let phase = 'lookup';
+  call.on('socket', (socket) => {
+    if (call.reusedSocket) phase = 'answer';
+    socket.once('lookup', () => (phase = 'connect'));
+    socket.once('connect', () => (phase = 'answer'));
+  });
+  call.on('timeout', () => call.destroy(Object.assign(new Error(), { code: `TIMEOUT-${phase}` })));
   call.on('error', (error) => {
     // An idle connection may end just when it is used again: every client has to expect that.
     failed(what, `${call.reusedSocket ? 'idle-' : ''}${error.code ?? error.message}`);
