@@ -6,12 +6,13 @@
  * The list of the node's own network is never changed. Ours is a copy of it with our entry at the end, under a name that
  * sorts before it: a node that reboots finds the chain with us in it from the first pod on (cni-folders.ts finds where).
  */
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PLUGIN_TYPE, type PluginEntry } from '../../core/enrolment/plugin-entry.ts';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { type Conflist, findConflist, withPlugin } from './conflist.ts';
-import { checksum } from './file-checksum.ts';
+import { haveSameContent } from './same-content.ts';
 
 /** Names of our list, in the order of preference: the first that sorts before every other network is taken. */
 export const OWN_CONFLISTS = [
@@ -44,7 +45,7 @@ interface Wanted {
 /** The program first, then the configuration that names it. Throws `CONFIGURATION` when there is no primary network yet. */
 export async function installPlugin(options: InstallOptions): Promise<void> {
   const path = join(options.binaryFolder, PLUGIN_TYPE);
-  if ((await checksum(path)) !== (await checksum(options.executable))) {
+  if (!(await haveSameContent(options.executable, path))) {
     // A running program cannot be overwritten but can be replaced: copied beside, then renamed.
     await replaceFile(path, async (temporary) => {
       await copyFile(options.executable, temporary);
@@ -62,9 +63,9 @@ export async function installPlugin(options: InstallOptions): Promise<void> {
 /** What differs from a complete installation, in words; empty when it is complete. */
 export async function inspectInstallation(options: InstallOptions): Promise<string[]> {
   const problems: string[] = [];
-  const program = await checksum(join(options.binaryFolder, PLUGIN_TYPE));
-  if (program === undefined) problems.push(`${PLUGIN_TYPE} is missing in ${options.binaryFolder}`);
-  else if (program !== (await checksum(options.executable))) problems.push(`${PLUGIN_TYPE} is another build`);
+  const program = join(options.binaryFolder, PLUGIN_TYPE);
+  if (!existsSync(program)) problems.push(`${PLUGIN_TYPE} is missing in ${options.binaryFolder}`);
+  else if (!(await haveSameContent(options.executable, program))) problems.push(`${PLUGIN_TYPE} is another build`);
   try {
     const wanted = await wantedList(options);
     const text = await readText(join(options.configFolder, wanted.name));

@@ -116,6 +116,11 @@ describe('the installer', () => {
   for (const [what, spoil, found] of [
     ['a removed program', () => rmSync(inside('bin', 'ambit-cni')), /ambit-cni is missing in/],
     ['a replaced program', () => writeFileSync(inside('bin', 'ambit-cni'), 'another'), /ambit-cni is another build/],
+    [
+      'a program of the same size',
+      () => writeFileSync(inside('bin', 'ambit-cni'), 'prOgram'),
+      /ambit-cni is another build/,
+    ],
     ['a removed list', () => rmSync(inside('net.d', OWN_CONFLIST)), /02-ambit.conflist is missing in/],
     ['a list that was edited', () => writeFileSync(inside('net.d', OWN_CONFLIST), '{}'), /differs from the primary/],
     [
