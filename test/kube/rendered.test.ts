@@ -151,6 +151,14 @@ describe('a real API server', { skip }, () => {
     });
   }
 
+  test('gives definitions that Helm made to whoever applies them next, for nothing in them differs', async () => {
+    const definitions = objectsOf('default').filter((object) => textAt(object, 'kind').endsWith('Definition'));
+    assert.equal(definitions.length, 4);
+    await kubectl(['delete', '-f', '-'], listOf(definitions));
+    await kubectl(['create', '--field-manager=helm', '--validate=strict', '-f', '-'], listOf(definitions));
+    await apply(definitions);
+  });
+
   async function kubectl(args: readonly string[], input = ''): Promise<string> {
     return await run(clusterBinary('kubectl'), ['--kubeconfig', api.kubeconfig, ...args], { input });
   }
