@@ -7,7 +7,7 @@
  *   3. sweeps                           find the stale workloads of a namespace, of a node, of the mesh
  *   4. workloads that changed           in front of those that are stale because of something else
  *   5. stale workloads
- *   6. policies that are gone           after the workloads that named them
+ *   6. policies that are gone           after the workloads that named them; and those that were for all and are for some
  */
 import type { MeshObject, ObjectKey } from '../objects/object.ts';
 import type { Pod } from '../objects/pod.ts';
@@ -47,7 +47,7 @@ export class Backlog {
   /** Pods that a sweep found; a removed one is not built. */
   readonly stalePods = new PendingSet<Pod>();
   readonly staleWorkloads = new PendingSet<ObjectKey>();
-  /** Authorization resources that may be gone. */
+  /** Authorization resources that may be gone, or narrower. */
   readonly vanishing = new PendingSet<string>();
   readonly #wholeScopes = new Set<string>();
   readonly #selected = new Map<string, SelectorIndex<{ readonly selector: Selector }>>();

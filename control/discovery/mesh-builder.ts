@@ -15,7 +15,7 @@ import { HostIndex } from './host-index.ts';
 import { MeshView } from './mesh-view.ts';
 import { ObjectReader } from './object-reader.ts';
 import { type PolicyChange, PolicyResources } from './policy-resources.ts';
-import { AUTHORIZATION_TYPE, type ResourceUpdate } from './resource.ts';
+import type { ResourceUpdate } from './resource.ts';
 import { SelectorIndex } from './selector-index.ts';
 import { ServiceResources } from './service-resources.ts';
 import { SliceIndex } from './slice-index.ts';
@@ -121,12 +121,13 @@ export class MeshBuilder {
     return COST_OF_OBJECT;
   }
 
-  /** A policy is announced before the workloads that name it, and goes after them. */
+  /** A policy is announced before the workloads that name it, and goes, or gets narrower, after them. */
   #readPolicy(updates: ResourceUpdate[]): number | undefined {
     const key = this.#backlog.policies.take();
     if (key === undefined) return undefined;
     const [kind, namespace = '', name = ''] = key.split('/');
-    const { updates: changed, affected } = this.#refreshPolicy(kind, namespace, name);
+    const { updates: changed, late, affected } = this.#refreshPolicy(kind, namespace, name);
+    if (late !== undefined) this.#backlog.vanishing.add(late);
     const scope = kind === 'Gateway' ? EVERYWHERE : this.#reader.scopeOf(namespace);
     if (affected.kind === 'all') this.#backlog.sweep(scope);
     else if (affected.kind === 'selected') {
@@ -211,7 +212,7 @@ export class MeshBuilder {
   #dropPolicy(updates: ResourceUpdate[]): number | undefined {
     const name = this.#backlog.vanishing.take();
     if (name === undefined) return undefined;
-    updates.push({ type: AUTHORIZATION_TYPE, name, resource: undefined });
+    updates.push(this.#policies.readLate(name));
     return 0.2;
   }
 

@@ -38,6 +38,8 @@ export type Affected =
 
 export interface PolicyChange {
   readonly updates: readonly ResourceUpdate[];
+  /** A policy that must stay as it is announced until its workloads were built anew: then it is `readLate`. */
+  readonly late?: string;
   /** Of the namespace of the policy, or of the mesh where that is the root namespace. */
   readonly affected: Affected;
 }
@@ -49,6 +51,8 @@ export class PolicyResources {
   readonly #selecting = new SelectorIndex<{ readonly selector: Selector; readonly name: string }>();
   /** AuthorizationPolicies with targetRefs by namespace: their conditions depend on other objects. */
   readonly #targeted = new Map<string, Set<string>>();
+  /** Names of AuthorizationPolicies that are announced for a whole namespace, or the mesh. */
+  readonly #wide = new Set<string>();
   /** PeerAuthentications by namespace and name. */
   readonly #peers = new Map<string, Map<string, PeerAuthentication>>();
   readonly #selectingPeers = new SelectorIndex<{ readonly selector: Selector; readonly peer: PeerAuthentication }>();
@@ -71,11 +75,24 @@ export class PolicyResources {
     const after = authorization === undefined ? undefined : policy?.selector;
     if (after === undefined) this.#selecting.delete(namespace, name);
     else this.#selecting.set(namespace, name, { selector: after, name: `${namespace}/${name}` });
+    const key = `${namespace}/${name}`;
+    const affected = affectedBy(before, after);
+    // From all to some: those that it is for must name it before it is no longer for all.
+    if (after !== undefined && this.#wide.has(key)) return { updates: [], late: key, affected };
+    if (authorization !== undefined && after === undefined) this.#wide.add(key);
     const resource = authorization === undefined ? undefined : authorizationResource(authorization);
-    return {
-      updates: [{ type: AUTHORIZATION_TYPE, name: `${namespace}/${name}`, resource }],
-      affected: affectedBy(before, after),
-    };
+    return { updates: [{ type: AUTHORIZATION_TYPE, name: key, resource }], affected };
+  }
+
+  /** What `<namespace>/<name>` is now that no workload is left to be built: a policy for some, or nothing. */
+  readLate(key: string): ResourceUpdate {
+    const [namespace = '', name = ''] = key.split('/');
+    const policy = this.#view.store.find('AuthorizationPolicy', namespace, name);
+    const authorization = policy?.selector === undefined ? undefined : this.#convert(policy).authorization;
+    this.#wide.delete(key);
+    // It was there before: clients get it after the workloads that were announced before it.
+    const resource = authorization && { ...authorizationResource(authorization), late: true };
+    return { type: AUTHORIZATION_TYPE, name: key, resource };
   }
 
   /** Reads a PeerAuthentication anew. */

@@ -28,6 +28,8 @@ export interface Resource {
   readonly aliases: readonly string[];
   /** Services it is an endpoint of. */
   readonly services: readonly string[];
+  /** A narrower version of what was announced before: clients get it after the workloads of the time. */
+  readonly late?: boolean;
   /** Node it runs on; empty where it runs on none. */
   readonly node: string;
   /** The one namespace whose clients may see it; empty: every client of the mesh. */

@@ -21,7 +21,7 @@ export class LogReader implements Reader {
   /** A bit per slot: what the client held in the current version when it came. Undefined once it has caught up. */
   #skip: Uint8Array | undefined;
   #skipped = 0;
-  /** Removals that wait: of what the client held and is gone, and those that were held back. */
+  /** What waits: removals of what the client held, and what was held back. */
   readonly #removals = new Set<string>();
   /** Names to be sent again. */
   readonly #again = new Set<string>();
@@ -124,7 +124,7 @@ export class LogReader implements Reader {
     const { store } = this.#context;
     const key = `${this.#position}/${this.#position < this.#start ? this.#start : ''}`;
     const known = this.#cache.find(key);
-    if (known !== undefined && !(holdRemovals && known.removals > 0)) {
+    if (known !== undefined && !(holdRemovals && known.deferrable > 0)) {
       this.#position = known.sequence;
       return { kind: 'response', response: known };
     }
@@ -152,7 +152,9 @@ export class LogReader implements Reader {
       for (const name of this.#removals) {
         if (builder.size >= limits.responseBytes) break;
         this.#removals.delete(name);
-        if (store.find(name) === undefined) builder.remove(name);
+        const found = store.find(name);
+        if (found === undefined) builder.remove(name);
+        else if (found.late === true) builder.add(found);
       }
     }
     this.#read(builder, holdRemovals);
@@ -173,7 +175,10 @@ export class LogReader implements Reader {
       this.#position = entry.sequence;
       if (!entry.latest) continue;
       if (entry.resource !== undefined) {
-        if (!this.#isHeld(entry)) builder.add(entry.resource);
+        if (holdRemovals && entry.resource.late === true && entry.sequence > this.#start) {
+          this.#removals.add(entry.name);
+          withheld = true;
+        } else if (!this.#isHeld(entry)) builder.add(entry.resource);
       } else if (entry.sequence > this.#start && shows(type, entry.removed)) {
         if (holdRemovals) {
           this.#removals.add(entry.name);

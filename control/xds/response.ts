@@ -14,6 +14,8 @@ export interface Response {
   /** Resources and removals in it. */
   readonly resources: number;
   readonly removals: number;
+  /** Those that a client may have to wait for: removals, and resources that come after others. */
+  readonly deferrable: number;
   /** The last change of the store that it contains. */
   readonly sequence: number;
 }
@@ -91,7 +93,8 @@ export class ResponseBuilder {
     for (const sized of this.#resources) this.#write(writer, sized);
     for (const name of this.#removed) writer.string(REMOVED, name);
     const [resources, removals] = [this.#resources.length, this.#removed.length];
-    return { bytes: writer.buffer, nonce, resources, removals, sequence };
+    const deferrable = removals + this.#resources.filter(({ resource }) => resource.late === true).length;
+    return { bytes: writer.buffer, nonce, resources, removals, deferrable, sequence };
   }
 
   #write(writer: FieldWriter, { resource, content, nameLength, anyLength, length }: Sized): void {

@@ -196,6 +196,7 @@ export class TrackedReader implements Reader {
       if (builder.size >= limits.responseBytes || left-- <= 0) break;
       const found = store.find(name);
       if (found !== undefined && this.#client.sees(found)) {
+        if (holdRemovals && found.late === true && this.#sent.has(name)) continue;
         this.#backlog.delete(name);
         if (!this.#sent.has(name)) this.#bringMembers(name);
         if (builder.add(found)) this.#sent.add(name);

@@ -1,6 +1,8 @@
 /** Work in slices: bounded, in an order that leaves nobody without his policy, and fair to small changes. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { fromBinary } from '@bufbuild/protobuf';
+import { AuthorizationSchema, Scope } from '../../../api/gen/istio/security/authorization_pb.js';
 import { isSound } from '../../../control/discovery/condition.ts';
 import { PendingSet } from '../../../control/discovery/pending-set.ts';
 import type { ResourceUpdate } from '../../../control/discovery/resource.ts';
@@ -58,6 +60,45 @@ test('a policy is announced before the first workload that names it, and goes af
   const going = namesOf([...mesh.builder.updateInSlices(change(mesh, [], removed))].flat());
   const lastPod = going.findLastIndex((name) => name.includes('//Pod/'));
   assert.ok(going.indexOf(STATIC) > lastPod && going.indexOf('shop/a') > lastPod);
+});
+
+const forAll = (spec: object = {}): string =>
+  yamlOf('security.istio.io/v1', 'AuthorizationPolicy', { name: 'a', namespace: 'shop' }, { spec });
+const forWeb = forAll({ selector: { matchLabels: { app: 'web' } } });
+const scopeIn = (mesh: TestMesh): Scope | undefined => {
+  const bytes = mesh.find('shop/a')?.bytes;
+  return bytes && fromBinary(AuthorizationSchema, bytes).scope;
+};
+
+test('a policy that becomes one for some is one for all until those that it is for name it', () => {
+  const mesh = bigMesh(50);
+  mesh.publish(mesh.builder.update(change(mesh, [forAll()])));
+  for (const slice of mesh.builder.updateInSlices(change(mesh, [forWeb]))) {
+    mesh.publish(slice);
+    const unnamed = Array.from({ length: PODS }, (_, index) => mesh.pod(`shop/p-${index}`)).filter(
+      ({ authorizationPolicies }) => authorizationPolicies.length === 0,
+    );
+    assert.ok(unnamed.length === 0 || scopeIn(mesh) === Scope.NAMESPACE, `${unnamed.length} pods without any policy`);
+  }
+  assert.equal(scopeIn(mesh), Scope.WORKLOAD_SELECTOR);
+});
+
+test('a policy that becomes one for some, and something else before that was announced, ends as what it is', () => {
+  const ends: [yaml: string[], removed: string[], scope: Scope | undefined][] = [
+    [[forAll({ action: 'DENY', rules: [{}] })], [], Scope.NAMESPACE],
+    [[forWeb], [], Scope.WORKLOAD_SELECTOR],
+    [[forAll({ action: 'AUDIT' })], [], undefined],
+    [[], ['AuthorizationPolicy/shop/a'], undefined],
+  ];
+  for (const [yaml, removed, scope] of ends) {
+    const mesh = bigMesh(50);
+    mesh.publish(mesh.builder.update(change(mesh, [forAll()])));
+    const run = mesh.builder.updateInSlices(change(mesh, [forWeb]));
+    mesh.publish(run.next().value ?? []);
+    mesh.builder.accept(change(mesh, yaml, removed));
+    for (const slice of run) mesh.publish(slice);
+    assert.equal(scopeIn(mesh), scope);
+  }
 });
 
 test('a policy that comes back before its removal was announced is not announced as removed', () => {

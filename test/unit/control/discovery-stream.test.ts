@@ -122,7 +122,7 @@ test('a stream ends a while after the pod of its token has gone, and not because
   const pod = { name: 'agent-1', uid: 'u1' };
   const expiresMs = Date.now() + 60_000;
   service.serve(call, { namespace: 'a', serviceAccount: 'b', node: 'n1', pod, how: 'token', expiresMs });
-  const beganMs = performance.now();
+  const beganMs = Math.ceil(performance.now());
   service.sweep(beganMs);
   gone = false;
   service.sweep(beganMs + 1500);
@@ -245,6 +245,37 @@ test('a workload waits for the policy it names while the client owes an answer a
     [['ns/new'], ['w']],
   );
 });
+
+for (const node of ['n1', undefined]) {
+  test(`a policy that becomes narrower comes after the workloads that name it, ${node === undefined ? 'for a restricted client' : 'for agents'}`, async () => {
+    const { service } = open();
+    const connect = (): FakeCall => {
+      const call = new FakeCall();
+      const caller = { namespace: 'a', serviceAccount: 'b', node, how: 'token' } as const;
+      service.serve(call, { ...caller, expiresMs: Date.now() + 60_000 });
+      for (const typeUrl of [AUTHORIZATION_TYPE, ADDRESS_TYPE]) call.ask({ typeUrl });
+      return call;
+    };
+    publish(service, 'ns/p', 'for all', AUTHORIZATION_TYPE);
+    publish(service, 'w', 'names nothing');
+    const call = connect();
+    await settled(service);
+    for (const { typeUrl, nonce } of call.written) call.ask({ typeUrl, responseNonce: nonce });
+    await settled(service);
+    service.publish([
+      { type: AUTHORIZATION_TYPE, name: 'ns/p', resource: { ...resource('ns/p', 'for some'), late: true } },
+      { type: ADDRESS_TYPE, name: 'w', resource: resource('w', 'names p') },
+    ]);
+    await settled(service);
+    const order = (of: FakeCall): string[] =>
+      of.written.flatMap((response) => response.resources.map(({ name, version }) => `${name}: ${version}`));
+    assert.deepEqual(order(call).slice(2), ['w: names p', 'ns/p: for some']);
+    const newcomer = connect();
+    await settled(service);
+    assert.deepEqual(order(newcomer), ['ns/p: for some', 'w: names p']);
+    service.close();
+  });
+}
 
 test('closing ends every stream and refuses new ones', () => {
   const { service, connect } = open();
