@@ -21,6 +21,8 @@ const log = logger('enrol');
 
 /** Pods brought in side by side: each applies its rules with a program of its own. */
 const AT_ONCE = 4;
+/** An agent that starts is ready after a second or so. */
+const NOT_READY_PAUSE_MS = 100;
 /** A failure is logged the first time and then at these attempts, so that a pod that never succeeds is not forgotten. */
 const LOGGED_ATTEMPTS = new Set([1, 10, 100, 1_000]);
 
@@ -30,6 +32,8 @@ export interface RunningPodsOptions {
   readonly eligibility: EligibilitySettings;
   readonly netns: NetnsSources;
   readonly observer: EnrolmentObserver;
+  /** Undefined when new pods can be captured: until then those that run go on outside the mesh, and lose no connection. */
+  readonly notReady: () => string | undefined;
 }
 
 export class RunningPods {
@@ -107,6 +111,10 @@ export class RunningPods {
   }
 
   async #enrol(pod: PodFacts): Promise<void> {
+    if (this.#options.notReady() !== undefined) {
+      this.#queue.addAfter(keyOf(pod), NOT_READY_PAUSE_MS);
+      return;
+    }
     try {
       const found = await findPodNetns(pod, this.#options.netns);
       await this.#options.enrolment.enrolRunning(orderOfRunning(pod, found));

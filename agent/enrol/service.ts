@@ -72,7 +72,8 @@ export async function startEnrolment(options: EnrolmentServiceOptions): Promise<
       hostNetns: node.hostNetns,
       findHolder: (held: NetnsIdentity) => enrolment.findHolder(held),
     };
-    running = new RunningPods({ directory, enrolment, eligibility, observer, netns });
+    const { notReady } = options;
+    running = new RunningPods({ directory, enrolment, eligibility, observer, netns, notReady });
   }
   const sweeper = new Sweeper(enrolment, probes);
   const quiesce = async (): Promise<void> => {
