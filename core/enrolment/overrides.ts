@@ -34,6 +34,9 @@ export function readOverrides(annotations: Labels): OverridesResult {
   if (bypass !== undefined && bypass !== 'true' && bypass !== 'false') {
     problems.push(`${BYPASS_INBOUND_ANNOTATION} must be "true" or "false"`);
   }
+  if (annotations[DNS_CAPTURE_ANNOTATION] === 'true') {
+    problems.push(`${DNS_CAPTURE_ANNOTATION} asks for what does not exist here: queries for names go on as they are`);
+  }
   const virtualInterfaces: string[] = [];
   for (const part of (annotations[REROUTE_INTERFACES_ANNOTATION] ?? '').split(',')) {
     const name = part.trim();

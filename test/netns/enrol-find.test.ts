@@ -3,7 +3,7 @@
  * like the pod's.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { findPodNetns, type NetnsSources } from '../../agent/enrol/find-netns.ts';
@@ -85,6 +85,28 @@ describe('the namespace of a running pod', () => {
       const found = await findPodNetns({ ...factsOf(pod), ips: [getIp(ip)] }, sources);
       assert.equal(found.path, join(folder, 'cni-2'));
     }
+  });
+
+  it('is looked for without keeping a descriptor of those that are not it', async () => {
+    await using world = await EnrolmentWorld.create();
+    const [pod, other] = [world.addPod('web'), world.addPod('other')];
+    const folder = mountsOf(world, {
+      'cni-1': other.path,
+      'cni-2': pod.path,
+      'cni-3': '/dev/null',
+      'cni-4': '/nowhere',
+    });
+    const hostProc = procOf(world, [{ pod: other, cgroup: '0::/x' }]);
+    const sources = await sourcesOf(world, { directories: [folder], hostProc, hostNetns: world.node.path });
+    const stranger = { ...factsOf(pod), ips: [getIp('10.9.9.9')] };
+    const look = async (): Promise<void> => {
+      await findPodNetns(factsOf(pod), sources);
+      await assert.rejects(findPodNetns(stranger, sources), /no network namespace/);
+    };
+    await look();
+    const before = readdirSync('/proc/self/fd').length;
+    for (let round = 0; round < 5; round++) await look();
+    assert.equal(readdirSync('/proc/self/fd').length, before);
   });
 
   it('is never that of the node, although it may hold the address', async () => {

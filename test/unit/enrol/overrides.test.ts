@@ -19,6 +19,13 @@ describe('overrides', () => {
     assert.equal(odd.problems.length, 1);
   });
 
+  it('tell a pod that asks for DNS capture that there is none, and not one that asks for nothing of the kind', () => {
+    const dns = (value: string) => readOverrides({ 'ambient.istio.io/dns-capture': value });
+    assert.deepEqual(dns('false'), { overrides: NO_OVERRIDES, problems: [] });
+    assert.deepEqual(dns('true').overrides, NO_OVERRIDES);
+    assert.match(dns('true').problems.join(), /dns-capture asks for what does not exist here/);
+  });
+
   it('list interfaces without blanks, empty names and repetitions', () => {
     const { overrides, problems } = readOverrides({ [REROUTE]: ' vm0, ,docker0,vm0,' });
     assert.deepEqual([overrides.virtualInterfaces, problems], [['vm0', 'docker0'], []]);
