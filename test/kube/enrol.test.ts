@@ -74,6 +74,24 @@ describe('a running pod', () => {
     assert.ok(pods.every(isCaptured));
   });
 
+  it('stays outside, undisturbed, until the agent can serve it', async () => {
+    await using world = await KubeEnrolmentWorld.create(api);
+    const pod = await world.addPod(world.meshed, 'web');
+    let missing: string | undefined = 'state manager';
+    let asked = 0;
+    const notReady = (): string | undefined => {
+      asked++;
+      return missing;
+    };
+    await world.start({ notReady });
+    await eventually('it was wanted several times', () => assert.ok(asked > 3), 30_000);
+    assert.ok(!isCaptured(pod));
+    assert.deepEqual(await world.events(world.meshed), []);
+    missing = undefined;
+    await says(world, world.meshed, 'web', ENROLLED);
+    assert.ok(isCaptured(pod));
+  });
+
   it('of dual stack is recognised by either address', async () => {
     await using world = await KubeEnrolmentWorld.create(api);
     await world.start();
