@@ -89,7 +89,7 @@ const PROBES: readonly Probe[] = [
   {
     code: 'MISSING_CAPABILITY',
     purpose: 'mark packets and preserve source addresses (SO_MARK, IP_TRANSPARENT)',
-    remedy: 'grant CAP_NET_ADMIN and CAP_NET_RAW',
+    remedy: 'grant CAP_NET_ADMIN',
     run: probeSocketOptions,
   },
   {
