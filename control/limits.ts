@@ -68,6 +68,12 @@ export const CONTROL_LIMITS_TABLE: readonly ControlLimitRow[] = [
     meaning: 'calls without a valid proof of identity on one connection',
     atTheLimit: 'the connection is closed',
   },
+  {
+    name: 'maxUnjudgedCalls',
+    value: `${LISTENER_LIMITS.maxUnjudgedCalls} calls`,
+    meaning: 'calls on one connection that were refused, taken back by their caller, or not judged yet',
+    atTheLimit: 'the connection is closed',
+  },
   ...DISCOVERY_LIMIT_ROWS,
   {
     name: 'MAX_DISCOVERY_REQUEST_BYTES',

@@ -36,6 +36,8 @@ export interface ListenerLimits {
   readonly acceptsPerSecond: number;
   /** Calls without a valid proof on one connection. */
   readonly maxRefusedCalls: number;
+  /** Calls on one connection that were not found valid: refused, taken back by their caller, or not judged yet. */
+  readonly maxUnjudgedCalls: number;
 }
 
 export const LISTENER_LIMITS: ListenerLimits = {
@@ -47,6 +49,7 @@ export const LISTENER_LIMITS: ListenerLimits = {
   acceptBurst: 256,
   acceptsPerSecond: 32,
   maxRefusedCalls: 10,
+  maxUnjudgedCalls: 100,
 };
 
 /** Why a connection was refused or closed; values of a metric label. */
@@ -66,10 +69,13 @@ interface Connection {
   readonly address: string;
   readonly deadline: NodeJS.Timeout;
   refusedCalls: number;
+  /** Calls that came, less those that were found valid. */
+  unjudgedCalls: number;
 }
 
 /** Addresses whose pace is remembered. */
 const MAX_ADDRESSES = 10_000;
+const NO_CALLS = { refusedCalls: 0, unjudgedCalls: 0 };
 const LINES = { burst: 50, perSecond: 5, maxKeys: 1 };
 
 const log = logger('listener');
@@ -103,7 +109,7 @@ export class ControlListener {
         start: (next) => {
           const listener = new ServerListenerBuilder().withOnReceiveMetadata((metadata, proceed) => {
             headers = metadata;
-            proceed(metadata);
+            if (this.#arrived(call.getPeer())) proceed(metadata);
           });
           next(listener.build());
         },
@@ -158,7 +164,9 @@ export class ControlListener {
   /** A call on the connection of `peer` (`getPeer` of the call) was authenticated. */
   proven(peer: string): void {
     const connection = this.#connections.get(peer);
-    if (connection === undefined || !this.#forgetUnproven(connection)) return;
+    if (connection === undefined) return;
+    connection.unjudgedCalls--;
+    if (!this.#forgetUnproven(connection)) return;
     clearTimeout(connection.deadline);
     this.#report();
   }
@@ -194,6 +202,16 @@ export class ControlListener {
     clearTimeout(timer);
   }
 
+  /** A call came on the connection of `peer`. False when it is one too many: whoever takes calls back is never refused. */
+  #arrived(peer: string): boolean {
+    const connection = this.#connections.get(peer);
+    if (connection === undefined) return true;
+    connection.unjudgedCalls++;
+    if (connection.unjudgedCalls <= this.#limits.maxUnjudgedCalls) return true;
+    this.#close(connection, 'refused calls');
+    return false;
+  }
+
   /** True for a socket that may speak. */
   #admit(socket: Socket): boolean {
     socket.on('error', () => undefined);
@@ -213,7 +231,7 @@ export class ControlListener {
       () => this.#close(connection, 'not proven in time'),
       this.#limits.proveWithinMs,
     ).unref();
-    const connection: Connection = { socket, peer: `${address}:${remotePort}`, address, deadline, refusedCalls: 0 };
+    const connection: Connection = { socket, peer: `${address}:${remotePort}`, address, deadline, ...NO_CALLS };
     this.#connections.set(connection.peer, connection);
     this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1);
     const unproven = this.#unproven.get(address) ?? new Set();

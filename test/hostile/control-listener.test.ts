@@ -3,14 +3,14 @@
  * without a proof. They are bounded before TLS, counted, and an agent comes through beside them.
  */
 import assert from 'node:assert/strict';
-import { connect as connectHttp2 } from 'node:http2';
+import { connect as connectHttp2, constants } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { ADDRESS_TYPE } from '../../control/discovery/resource.ts';
 import type { ListenerLimits } from '../../control/listener.ts';
 import { eventually } from '../support/eventually.ts';
-import { openRawSession, RawXdsStream } from '../support/raw-xds-client.ts';
+import { DELTA_PATH, openRawSession, RawCall, RawXdsStream } from '../support/raw-xds-client.ts';
 import { agentToken, workload, XdsServer } from '../support/xds-server.ts';
 
 const REFUSALS = 'ambit_control_connections_refused';
@@ -117,6 +117,34 @@ test('calls without a proof close the connection they come on', async (context) 
   await eventually('the connection is closed', () => assert.ok(session.destroyed));
   assert.equal(await server.metric(REFUSALS, 'refused calls'), 1);
   await isServed(context, server);
+});
+
+test('calls that are taken back before they are judged count like refused ones', async (context) => {
+  const server = await start(context, { maxUnjudgedCalls: 20 });
+  const session = openRawSession(context, server.port, server.root.pem);
+  await new Promise((resolve) => session.once('connect', resolve));
+  let calls = 0;
+  for (; calls < 500 && !session.destroyed; calls++) {
+    const { stream } = new RawCall(session, DELTA_PATH, 'doubtful');
+    // The head of the call is on its way before it is taken back.
+    await new Promise((resolve) => setImmediate(resolve));
+    stream.close(constants.NGHTTP2_CANCEL);
+  }
+  await eventually('the connection is closed', () => assert.ok(session.destroyed));
+  assert.equal(await server.metric(REFUSALS, 'refused calls'), 1);
+  assert.ok(calls < 100, `${calls} calls`);
+  await isServed(context, server);
+});
+
+test('an agent may make as many calls on one connection as it likes', async (context) => {
+  const server = await start(context, { maxUnjudgedCalls: 5 });
+  const session = openRawSession(context, server.port, server.root.pem);
+  for (let round = 0; round < 20; round++) {
+    const call = new RawCall(session, DELTA_PATH, agentToken('node-a')).read();
+    call.end();
+    await call.ended;
+  }
+  assert.equal(session.destroyed, false);
 });
 
 test('an address that opens connections all the time is slowed down', async (context) => {
