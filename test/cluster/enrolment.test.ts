@@ -148,8 +148,14 @@ describe('pods of the mesh', { skip: bedObstacle() ?? false }, () => {
       assert.deepEqual(report.bad, {});
     }
     await bed.kubectl(['delete', 'pod', '-n', SHOP, 'captured', '--now', '--timeout=30s']);
+    const deletedMs = Date.now();
     for (const [name, network] of networks) {
-      await eventually(`${name} is as before`, async () => assert.equal(await networkOf(name), network), LEFT_MS);
+      try {
+        await eventually(`${name} is as before`, async () => assert.equal(await networkOf(name), network), LEFT_MS);
+      } finally {
+        const node = name === 'far' ? 'node2' : 'node1';
+        context.diagnostic(`${name}: ${Date.now() - deletedMs} ms; ${node} carries ${await mesh.connectionsOn(node)}`);
+      }
     }
   });
 

@@ -78,9 +78,12 @@ describe('a mesh that is taken away while pods are in it', { skip: bedObstacle()
     await eventually(
       'new connections are encrypted',
       async () => {
-        await using wire = await WireCapture.start(bed, 'node2', MARKER);
-        await bed.podExec(SHOP, 'caller', ['curl', '-sfm5', `http://far/${MARKER}`]);
-        await using _ = wire;
+        const wire = await WireCapture.start(bed, 'node2', MARKER);
+        try {
+          await bed.podExec(SHOP, 'caller', ['curl', '-sfm5', `http://far/${MARKER}`]);
+        } finally {
+          await wire[Symbol.asyncDispose]();
+        }
         assert.equal(wire.seen.sightings, 0);
       },
       GONE_MS,

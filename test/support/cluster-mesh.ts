@@ -1,5 +1,6 @@
 /** Ambit on a cluster for one test file: image of the present sources, `ambit install`, and what tests ask nodes and agents. */
 import { join } from 'node:path';
+import { ADMIN_PORT } from '../../core/ports.ts';
 import { BUILDAH, ImageSources } from './ambit-image.ts';
 import { Bed, type Cluster, openCluster, run } from './cluster.ts';
 import { clusterBinary } from './cluster-binaries.ts';
@@ -84,6 +85,13 @@ export class ClusterMesh implements AsyncDisposable {
     const agent = candidates.find(({ ready }) => ready) ?? candidates[0];
     if (agent === undefined) throw new Error(`no agent runs on ${node}`);
     return agent;
+  }
+
+  /** What the agent of the node carries now, as its admin port tells it. */
+  async connectionsOn(node: string): Promise<string> {
+    const { name } = await this.agentOf(node);
+    const program = `fetch('http://127.0.0.1:${ADMIN_PORT}/connections').then((r) => r.text()).then(console.log)`;
+    return await this.bed.podExec(MESH_NAMESPACE, name, ['node', '-e', program]);
   }
 
   async agentLog(name: string): Promise<string> {
