@@ -10,38 +10,12 @@ import { exitCodeOf, hintOf, runChecks } from '../../../cli/check/run.ts';
 import type { ClusterReader } from '../../../cli/check/world.ts';
 import { CheckWorld } from '../../../cli/check/world.ts';
 import { KubernetesApiError } from '../../../kube/api-error.ts';
-import { type KubeObject, kubeObject } from '../../../kube/object.ts';
-import { RESOURCES } from '../../../kube/resource.ts';
+import { clusterPicture as cluster, type PictureObjects as Objects } from '../../support/cluster-picture.ts';
 import { createAuthority } from '../../support/pki.ts';
 import { NODE_CASES } from './node-check-cases.ts';
 
 const NOW_MS = Date.parse('2026-11-21T12:00:00Z');
 const DAY_MS = 86_400_000;
-
-type Objects = Partial<Record<keyof typeof RESOURCES, readonly unknown[]>>;
-
-/** A cluster that consists of these objects. */
-function cluster(objects: Objects, more: { version?: unknown; allowed?: boolean } = {}): ClusterReader {
-  const all = (plural: string): KubeObject[] =>
-    Object.entries(RESOURCES)
-      .filter(([, resource]) => resource.plural === plural)
-      .flatMap(([kind]) => Object.entries(objects).find(([name]) => name === kind)?.[1] ?? [])
-      .flatMap((value) => kubeObject(value) ?? []);
-  return {
-    server: 'https://api.test',
-    request: async () => more.version ?? { gitVersion: 'v1.34.4', minor: '34' },
-    list: async (resource, selection) => {
-      const items = all(resource.plural).filter(
-        ({ metadata }) => !selection?.namespace || metadata.namespace === selection.namespace,
-      );
-      return { items, resourceVersion: '1', continueToken: '' };
-    },
-    listPage: async (resource) => ({ items: all(resource.plural), resourceVersion: '1', continueToken: '' }),
-    find: async (resource, namespace, name) =>
-      all(resource.plural).find(({ metadata }) => metadata.name === name && (metadata.namespace ?? '') === namespace),
-    review: async () => ({ status: { allowed: more.allowed ?? true } }),
-  };
-}
 
 function named(name: string, rest: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}): unknown {
   return { ...rest, metadata: { name, ...metadata } };

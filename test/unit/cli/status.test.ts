@@ -1,8 +1,12 @@
 /** The screen of `ambit status`. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import type { MeshStatus } from '../../../cli/status/read-status.ts';
+import { describe, test } from 'node:test';
+import type { ReadPage } from '../../../cli/agents.ts';
+import { CheckWorld } from '../../../cli/check/world.ts';
+import { type MeshStatus, readStatus } from '../../../cli/status/read-status.ts';
 import { renderStatus } from '../../../cli/status/render-status.ts';
+import { clusterPicture, type PictureObjects } from '../../support/cluster-picture.ts';
+import { reportOf } from './node-check-cases.ts';
 
 const WELL: MeshStatus = {
   namespace: 'istio-system',
@@ -87,4 +91,89 @@ test('a thousand namespaces are still one screen', () => {
   const text = renderStatus({ ...WELL, namespaces }, false);
   assert.ok(text.split('\n').length < 40);
   assert.match(text, /and 985 more namespaces/);
+});
+
+describe('the status of a cluster', () => {
+  const LABELS = (name: string): Record<string, string> => ({
+    'app.kubernetes.io/name': name,
+    'app.kubernetes.io/version': '0.1.0',
+  });
+  const meshObject = (name: string, part: string, rest: Record<string, unknown>): unknown => ({
+    metadata: { name, namespace: 'istio-system', labels: LABELS(part) },
+    ...rest,
+  });
+  const running = (nodeName: string): Record<string, unknown> => ({
+    spec: { nodeName },
+    status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
+  });
+  const shopPod = (name: string, redirection: Record<string, string>): unknown => ({
+    metadata: { name, namespace: 'shop', annotations: redirection },
+    ...running('n1'),
+  });
+  const objects: PictureObjects = {
+    Namespace: [
+      { metadata: { name: 'shop', labels: { 'istio.io/dataplane-mode': 'ambient' } } },
+      { metadata: { name: 'empty', labels: { 'istio.io/dataplane-mode': 'ambient' } } },
+      { metadata: { name: 'outside' } },
+    ],
+    Node: [{ metadata: { name: 'n1' } }, { metadata: { name: 'n2' } }],
+    Deployment: [
+      meshObject('ambit-control', 'ambit-control', { spec: { replicas: 2 }, status: { availableReplicas: 2 } }),
+    ],
+    DaemonSet: [
+      meshObject('ambit-agent', 'ambit-agent', { status: { desiredNumberScheduled: 2, updatedNumberScheduled: 1 } }),
+    ],
+    Lease: [meshObject('ambit-control', '', { spec: { holderIdentity: 'ambit-control-a_1234' } })],
+    Pod: [
+      meshObject('agent-1', 'ambit-agent', running('n1')),
+      meshObject('control-1', 'ambit-control', running('n1')),
+      shopPod('in', { 'ambient.istio.io/redirection': 'enabled' }),
+      shopPod('not-yet', {}),
+    ],
+  };
+  const world = (pages: ReadPage): CheckWorld =>
+    new CheckWorld({
+      client: clusterPicture(objects),
+      pages,
+      namespace: 'istio-system',
+      node: undefined,
+      nowMs: () => Date.parse('2026-11-21T12:00:00Z'),
+    });
+
+  test('counts pods by namespace, names nodes without an agent and an unfinished rollout', async () => {
+    const status = await readStatus(
+      world(async (_namespace, pod, _port, path) => {
+        if (path === '/debug/clients') return [];
+        assert.equal(pod, 'agent-1');
+        return reportOf();
+      }),
+    );
+    assert.deepEqual(status.control, { replicas: 2, available: 2, version: '0.1.0', leader: 'ambit-control-a' });
+    assert.deepEqual(status.namespaces, [
+      { name: 'empty', pods: 0, captured: 0 },
+      { name: 'shop', pods: 2, captured: 1 },
+    ]);
+    assert.deepEqual(
+      status.agents.map(({ node, pod, captured, inSync }) => [node, pod, captured, inSync]),
+      [
+        ['n1', 'agent-1', 1, true],
+        ['n2', '', 0, false],
+      ],
+    );
+    assert.deepEqual(status.problems, [
+      'n2: no agent',
+      'shop: 1 of 2 pods are in the mesh',
+      '1 of 2 agents are updated',
+    ]);
+  });
+
+  test('says what it could not look at, and goes on', async () => {
+    const status = await readStatus(
+      world(async () => {
+        throw new Error('pods/portforward is forbidden');
+      }),
+    );
+    assert.deepEqual(status.unknown, ['discovery: pods/portforward is forbidden']);
+    assert.equal(status.problems[0], 'n1: pods/portforward is forbidden');
+  });
 });
