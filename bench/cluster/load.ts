@@ -5,6 +5,7 @@ import { HTTP_PORT, type LoadNamespace, STREAM_PORT } from './world.ts';
 
 /** Beyond the length of the run itself. */
 const MARGIN_MS = 30_000;
+const IPERF = ['iperf3', '-p', String(STREAM_PORT)];
 
 export interface HttpLoad {
   readonly within: LoadNamespace;
@@ -67,31 +68,27 @@ export async function streamLoad(
   cluster: Cluster,
   load: Pick<HttpLoad, 'within' | 'server' | 'seconds'>,
 ): Promise<number> {
-  const report = await iperf(cluster, load, []);
+  const report = await iperf(cluster, load);
   return round(numberAt(report, 'end', 'sum_received', 'bits_per_second') / 1e9);
 }
 
 /** A slow stream; how long it lived, seconds. */
 export async function longStream(
   cluster: Cluster,
-  load: Pick<HttpLoad, 'within' | 'server' | 'seconds'>,
+  { within, server, seconds }: Pick<HttpLoad, 'within' | 'server' | 'seconds'>,
 ): Promise<number> {
-  try {
-    const report = await iperf(cluster, load, ['-b', '2M']);
-    return round(numberAt(report, 'end', 'sum_sent', 'seconds'));
-  } catch (thrown) {
-    // iperf3 tells how far it came on its way out.
-    const seconds = [...String(thrown).matchAll(/"end":\s+([\d.]+)/g)].map(([, end]) => Number(end));
-    return round(Math.max(0, ...seconds));
-  }
+  // Every second at once, so that a stream that is cut has told how far it came.
+  const command = [...IPERF, '-b', '2M', '-i', '1', '--forceflush', '-c', server, '-t', String(seconds)];
+  const run = cluster.podExec(within, 'cl1', command, { timeoutMs: seconds * 1000 + MARGIN_MS });
+  const told = await run.catch(String);
+  return round(Math.max(0, ...[...told.matchAll(/-(\d+\.\d+) +sec /g)].map(([, end]) => Number(end))));
 }
 
 async function iperf(
   cluster: Cluster,
   { within, server, seconds }: Pick<HttpLoad, 'within' | 'server' | 'seconds'>,
-  options: readonly string[],
 ): Promise<unknown> {
-  const command = ['iperf3', '-J', '-c', server, '-p', String(STREAM_PORT), '-t', String(seconds), ...options];
+  const command = [...IPERF, '-J', '-c', server, '-t', String(seconds)];
   return JSON.parse(await cluster.podExec(within, 'cl1', command, { timeoutMs: seconds * 1000 + MARGIN_MS }));
 }
 
