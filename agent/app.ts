@@ -8,6 +8,7 @@
  *            pods <- enrolment (CNI) | dedicated
  */
 import { hostname } from 'node:os';
+import { keepCompiledCodeSoon } from '../core/compiled-code.ts';
 import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger, setLogLevel } from '../core/log.ts';
 import { releaseMainWhenIdle } from '../reactor/spare-memory.ts';
@@ -139,7 +140,8 @@ export class App implements AdminSource {
       });
       this.#pending.delete('workload proxy manager');
     }
-    log.info({ ports: this.#admin.ports, workers: config.workers }, 'the agent runs');
+    log.info({ ports: this.#admin.ports, workers: config.workers, ...startTimes() }, 'the agent runs');
+    keepCompiledCodeSoon();
     releaseMainWhenIdle();
   }
 
@@ -287,6 +289,12 @@ export class App implements AdminSource {
     this.#logLevel = level;
     setLogLevel(level);
   }
+}
+
+/** Since the process was started: what the start took, in time and in work of all threads. */
+function startTimes(): { readonly startMs: number; readonly startCpuMs: number } {
+  const { user, system } = process.cpuUsage();
+  return { startMs: Math.round(performance.now()), startCpuMs: Math.round((user + system) / 1000) };
 }
 
 function podName({ podName: configured }: AgentConfig): string {

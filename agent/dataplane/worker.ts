@@ -3,6 +3,7 @@
  * does what the main thread's messages say (messages.ts) and decides everything about connections by itself.
  */
 import { workerData } from 'node:worker_threads';
+import { KEEP_CODE_AFTER_MS, keepCompiledCode } from '../../core/compiled-code.ts';
 import { AmbitError, toAmbitError, unreachable } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { TunnelPool } from '../../hbone/pool.ts';
@@ -113,6 +114,7 @@ class DataplaneWorker {
     const inbox = new Inbox<ToWorker>(loop, this.#start.port, (message) => this.#handle(message));
     const wakeUp = loop.openWakeUp(() => inbox.read());
     releaseWhenIdle(loop);
+    loop.setTimer(KEEP_CODE_AFTER_MS, keepCompiledCode);
     this.#tell({ kind: 'ready', wakeUpFd: wakeUp.fd });
     await loop.run();
     wakeUp.close();

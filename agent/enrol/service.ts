@@ -49,7 +49,9 @@ export interface EnrolmentService {
 
 /** Resolves when restored pods are captured again and the plugin can call. Rejects with `MISSING_TOOL` without nft. */
 export async function startEnrolment(options: EnrolmentServiceOptions): Promise<EnrolmentService> {
-  await probeNft();
+  // Pods that are cut off wait for what follows, so it does not wait for this.
+  const usable = probeNft();
+  usable.catch(() => undefined);
   const { node = {}, observer = NO_OBSERVER, directory, eligibility } = options;
   const probes = openHostProbes(node);
   let running: RunningPods | undefined;
@@ -62,6 +64,7 @@ export async function startEnrolment(options: EnrolmentServiceOptions): Promise<
   };
   const enrolment = await Enrolment.open({ ...options, observer: told, ...(probes === undefined ? {} : { probes }) });
   const restored = await enrolment.restore();
+  await usable;
   await probes?.start();
   const server = await CniServer.open({ ...options, enrolment });
   if (options.netnsDirectories !== undefined) {
