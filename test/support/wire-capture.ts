@@ -2,6 +2,7 @@
  * What travels between the nodes of the bed, searched for a text while it runs. Nothing is decoded: a text that is in
  * some packet as it was written was not encrypted.
  */
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -25,7 +26,22 @@ export class WireCapture implements AsyncDisposable {
   /** Resolves when every packet from now on, of the link of `node`, is looked at. */
   static async start(bed: Bed, node: string, marker: string): Promise<WireCapture> {
     const namespace = join(bed.state, 'ns', 'control');
-    const capture = ['tcpdump', '-i', node, '-n', '-U', '-s', '0', '-B', '16384', '-Z', 'root', '-w', '-'];
+    const capture = [
+      'tcpdump',
+      '-i',
+      node,
+      '-n',
+      '-U',
+      '--immediate-mode',
+      '-s',
+      '0',
+      '-B',
+      '16384',
+      '-Z',
+      'root',
+      '-w',
+      '-',
+    ];
     const child = spawn('nsenter', [`--net=${namespace}`, '--', ...capture], { stdio: ['ignore', 'pipe', 'pipe'] });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     let said = '';
@@ -40,9 +56,15 @@ export class WireCapture implements AsyncDisposable {
     return running;
   }
 
-  /** Bytes seen so far, and how often the text was among them. */
+  /** Bytes so far, and how often the text was among them. */
   get seen(): { readonly bytes: number; readonly sightings: number } {
     return { bytes: this.#bytes, sightings: this.#sightings };
+  }
+
+  /** Ends the capture: bytes seen, and how often the text was among them. */
+  async finish(): Promise<{ readonly bytes: number; readonly sightings: number }> {
+    await this[Symbol.asyncDispose]();
+    return this.seen;
   }
 
   /** Ends the capture after what it holds was looked at. */
@@ -66,4 +88,11 @@ export class WireCapture implements AsyncDisposable {
     // A text on the border between two pieces is found with the next one, and none is counted twice.
     this.#rest = text.subarray(Math.max(end, text.length - this.#marker.length + 1));
   }
+}
+
+/** Ends the capture: there was something, and the text was nowhere in it. */
+export async function assertUnreadable(capture: WireCapture): Promise<void> {
+  const { bytes, sightings } = await capture.finish();
+  assert.ok(bytes > 0, 'nothing was captured');
+  assert.equal(sightings, 0, 'the text travelled in plain text');
 }
