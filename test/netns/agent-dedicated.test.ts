@@ -40,6 +40,33 @@ test('two dedicated agents carry a connection through a tunnel, say so, and leav
   }
 });
 
+test('a dedicated agent and a pod outside the mesh talk in plain text, both ways, and the record says so', async () => {
+  await using network = TestNetwork.create();
+  const inside = network.addNode().addPod('inside');
+  const outside = network.addNode().addPod('outside');
+  using files = new DedicatedFiles([inside]);
+  const agent = await AgentProcess.start(inside, { args: files.args(inside) });
+  for (const [from, to] of [
+    [inside, outside],
+    [outside, inside],
+  ] as const) {
+    const echo = await (await to.process()).listen(8080, 'double');
+    const socket = await (await from.process()).connect(to.address, 8080);
+    socket.end('hello world');
+    assert.equal(String(await readToEnd(socket)), 'hello worldhello world');
+    assert.deepEqual(echo.clients, [from.address]);
+  }
+  const lines = await agent.awaitLines(2, (line) => line.path !== undefined);
+  assert.deepEqual(
+    lines.map((line) => [line.direction, line.path, line['src.identity'], line['dst.identity']]),
+    [
+      ['outbound', 'plaintext', undefined, undefined],
+      ['inbound', 'plaintext', undefined, undefined],
+    ],
+  );
+  assert.equal(await agent.stop(), 0);
+});
+
 test('an agent that is killed leaves its pod closed, and its successor opens it again', async () => {
   await using network = TestNetwork.create();
   const client = network.addNode().addPod('client');
