@@ -52,12 +52,17 @@ describe('a mesh that is taken away while pods are in it', { skip: bedObstacle()
       context.diagnostic(said.trim().split('\n').join(' | '));
       for (const node of nodes.keys()) assert.match(said, new RegExp(`√ ${node}  .*plugin, rules and files removed`));
     });
+    await eventually('no pod says that it is in the mesh', async () => {
+      const text = await bed.kubectl(['get', 'pods', '-n', SHOP, '-o', 'jsonpath={.items[*].metadata.annotations}']);
+      assert.doesNotMatch(text, /ambient\.istio\.io/);
+    });
     const events: unknown = JSON.parse(
       await bed.kubectl(['get', 'events', '-A', '--field-selector', `reason=${REMOVAL_EVENT}`, '-o', 'json']),
     );
     assert.deepEqual(subjectsOf(events), ['node1', 'node2']);
   });
 
+  // Helm takes the rights of the agents away together with them: their marks on pods stay until the next installation.
   test('helm uninstall alone does the same', async (context) => {
     await install();
     await leaves(context, async () => {
@@ -106,10 +111,6 @@ describe('a mesh that is taken away while pods are in it', { skip: bedObstacle()
     assert.deepEqual(early.bad, {});
     for (const [node, picture] of nodes) assert.equal(await pictureOf(node), picture);
     for (const [pod, network] of networks) assert.equal(await networkOf(pod), network);
-    await eventually('no pod says that it is in the mesh', async () => {
-      const text = await bed.kubectl(['get', 'pods', '-n', SHOP, '-o', 'jsonpath={.items[*].metadata.annotations}']);
-      assert.doesNotMatch(text, /ambient\.istio\.io/);
-    });
     await bed.kubectl(['delete', 'pod', '-n', SHOP, name, '--now', '--timeout=30s']);
     // A pod that starts now needs nobody.
     await bed.apply(pod({ name: 'late', namespace: SHOP, podSpec: { nodeName: 'node1' } }));
