@@ -111,7 +111,7 @@ async function run(client: KubeClient, options: ConnectivityOptions): Promise<vo
     }
   } finally {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
-    if (options.keep !== true) await remove(bed, say);
+    if (bed.begun && options.keep !== true) await remove(bed, say);
   }
 }
 

@@ -71,6 +71,8 @@ export class TestBed {
   readonly #client: KubeClient;
   readonly #signal: AbortSignal;
   readonly #ips = new Map<string, string>();
+  /** From the first object on: before, there is nothing of ours to remove. */
+  #begun = false;
 
   constructor(client: KubeClient, plan: TestPlan, signal: AbortSignal) {
     this.plan = plan;
@@ -82,6 +84,7 @@ export class TestBed {
   async create(say: Say): Promise<void> {
     await this.#refuseForeign();
     const program = await readFile(new URL('./pod-program.ts', import.meta.url), 'utf8');
+    this.#begun = true;
     for (const wanted of testObjects(this.plan, program)) await this.apply(wanted);
     let said = '';
     const waiting = async (): Promise<string> => {
@@ -97,6 +100,7 @@ export class TestBed {
 
   /** Removes the namespace and waits until it is gone; other objects are in it. A namespace of somebody else stays. */
   async remove(): Promise<void> {
+    if (!this.#begun) return;
     const { namespace } = this.plan;
     try {
       await this.#client.delete(RESOURCES.Namespace, '', namespace);
@@ -109,6 +113,11 @@ export class TestBed {
       await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
     }
     throw new AmbitError('NOT_RUNNING', `namespace ${namespace} is not gone after ${GONE_WITHIN_MS / 1000} s`);
+  }
+
+  /** Is something of ours in the cluster? */
+  get begun(): boolean {
+    return this.#begun;
   }
 
   ipOf(pod: string): string {

@@ -165,6 +165,8 @@ describe('the command line and a cluster', { skip: bedObstacle() ?? false }, () 
     );
     assert.match(stdout, /tunnel with mutual TLS, as spiffe:\/\/cluster.local\/ns\/ambit-test-[0-9a-f]+\/sa\/client/);
     assert.match(stderr, /namespace ambit-test-[0-9a-f]+ is removed/);
+    // What it holds back is looked at before it ends.
+    await capture[Symbol.asyncDispose]();
     context.diagnostic(JSON.stringify({ wire: capture.seen, ms: results.map((one) => valueAt(one, 'ms')) }));
     assert.ok(capture.seen.bytes > 10_000);
     assert.equal(capture.seen.sightings, 0);
@@ -208,6 +210,12 @@ describe('the command line and a cluster', { skip: bedObstacle() ?? false }, () 
     assert.ok(isRecord(report));
     assert.deepEqual([code, report.failures, report.breaks, report.streams], [0, 0, 0, 2], `${stdout}${stderr}`);
     assert.ok(Number(report.requests) > 50, stdout);
+  });
+
+  test('connectivity leaves a namespace of somebody else alone', { timeout: LONG_MS }, async () => {
+    const { code, stderr } = await run('test', 'connectivity', '--test-namespace', SHOP);
+    assert.deepEqual([code, stderr.includes(`namespace ${SHOP} is not of this test`)], [1, true], stderr);
+    await bed.kubectl(['get', 'pod', '-n', SHOP, 'far']);
   });
 
   test('a sysdump has everything that support asks for, and no key, token or secret', {
