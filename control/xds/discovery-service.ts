@@ -9,7 +9,7 @@ import { status } from '@grpc/grpc-js';
 import { AmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import { type Caller, callerKey } from '../authentication.ts';
-import { RESOURCE_TYPES, type Resource, type ResourceType, type ResourceUpdate } from '../discovery/resource.ts';
+import { RESOURCE_TYPES, type ResourceType, type ResourceUpdate } from '../discovery/resource.ts';
 import { visible } from '../discovery/visibility.ts';
 import type { ControlMetrics } from '../metrics.ts';
 import { RateLimit } from '../rate-limit.ts';
@@ -17,6 +17,7 @@ import type { ClientState } from './client-state.ts';
 import { DISCOVERY_LIMITS, type DiscoveryLimits, type RefusalReason } from './discovery-limits.ts';
 import { type DiscoveryCall, DiscoveryStream, type StreamContext } from './discovery-stream.ts';
 import { OpeningGate } from './opening-gate.ts';
+import type { View } from './reader.ts';
 import { ResourceStore } from './resource-store.ts';
 import { ResponseCache } from './response-cache.ts';
 import { SERVED_TYPES } from './served-types.ts';
@@ -27,7 +28,7 @@ export interface DiscoveryOptions {
   /** Name of this process among its replicas, told to clients. */
   readonly replica?: string;
   /** What a caller may see; undefined: everything. */
-  readonly view?: (caller: Caller) => ((resource: Resource) => boolean) | undefined;
+  readonly view?: (caller: Caller) => View | undefined;
   /** True while the pod that the caller's proof is bound to does not exist; undefined: nobody knows. */
   readonly isGone?: (caller: Caller) => boolean;
   /** Closes the connection of a client that does not read what it was sent: nothing else gives its memory back. */
@@ -275,7 +276,7 @@ export class DiscoveryService {
 }
 
 /** Agents that serve a node see everything; whoever else, what its namespace may see. */
-function restrictedView({ namespace, node }: Caller): ((resource: Resource) => boolean) | undefined {
+function restrictedView({ namespace, node }: Caller): View | undefined {
   if (node !== undefined) return undefined;
   return (resource) => visible(resource, { namespace, servesNode: false });
 }

@@ -13,12 +13,13 @@ import { status } from '@grpc/grpc-js';
 import { toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
 import type { Caller } from '../authentication.ts';
-import { AUTHORIZATION_TYPE, type Resource, type ResourceType } from '../discovery/resource.ts';
+import { AUTHORIZATION_TYPE, type ResourceType } from '../discovery/resource.ts';
 import type { ControlMetrics } from '../metrics.ts';
 import { RateLimit } from '../rate-limit.ts';
 import type { ClientState, ClientTypeState } from './client-state.ts';
 import type { DiscoveryLimits, RefusalReason } from './discovery-limits.ts';
 import { DiscoveryRequest } from './discovery-request.ts';
+import type { View } from './reader.ts';
 import type { ResourceStore } from './resource-store.ts';
 import type { Response } from './response.ts';
 import type { ResponseCache } from './response-cache.ts';
@@ -42,7 +43,7 @@ export interface StreamContext {
   readonly limits: DiscoveryLimits;
   readonly replica: string;
   /** What the caller may see; undefined: everything. */
-  readonly view: (caller: Caller) => ((resource: Resource) => boolean) | undefined;
+  readonly view: (caller: Caller) => View | undefined;
   /** True while a change of the mesh is only published in part: what it removes must wait for its rest. */
   readonly isPartial: () => boolean;
   /** Tells that the stream has something to do. */

@@ -1,9 +1,10 @@
 /**
- * Reads everything, in the order of the log. A new client begins at the start and skips what it holds already (a bit per
+ * Reads everything that its client may see, in the order of the log. A new client begins at the start and skips what it holds already (a bit per
  * resource while it catches up); afterwards it is a position. Responses for clients at the same place are shared.
  */
+import type { Resource } from '../discovery/resource.ts';
 import type { DiscoveryRequest, HeldResource } from './discovery-request.ts';
-import { behindIn, type Reader, type ReaderContext, type Step, shows } from './reader.ts';
+import { behindIn, type Reader, type ReaderContext, type Step, shows, type View } from './reader.ts';
 import type { LogEntry } from './resource-store.ts';
 import { ResponseBuilder } from './response.ts';
 import type { ResponseCache } from './response-cache.ts';
@@ -25,11 +26,14 @@ export class LogReader implements Reader {
   readonly #removals = new Set<string>();
   /** Names to be sent again. */
   readonly #again = new Set<string>();
+  readonly #sees: View | undefined;
   #nonces = 0;
 
-  constructor(context: ReaderContext, cache: ResponseCache) {
+  /** `sees`: what the client may see; undefined: everything, and responses are shared with others at the same place. */
+  constructor(context: ReaderContext, cache: ResponseCache, sees?: View) {
     this.#context = context;
     this.#cache = cache;
+    this.#sees = sees;
     this.#start = context.store.sequence;
   }
 
@@ -61,7 +65,7 @@ export class LogReader implements Reader {
 
   ask(keys: readonly string[], again: boolean): void {
     for (const key of keys) {
-      const names = this.#context.store.index.resolve(key);
+      const names = this.#context.store.index.resolve(key).filter((name) => this.#find(name) !== undefined);
       // A key that means nothing is answered by its own removal; everything else comes, or came, without asking.
       if (names.length === 0) this.#again.add(key);
       else if (again) for (const name of names) this.#again.add(name);
@@ -90,7 +94,7 @@ export class LogReader implements Reader {
     if (this.#held !== undefined) return this.#compare(this.#held);
     if (!this.hasNews) return IDLE;
     const waiting = (this.#removals.size > 0 && !holdRemovals) || this.#again.size > 0 || this.#skip !== undefined;
-    return waiting ? this.#own(holdRemovals) : this.#shared(holdRemovals);
+    return waiting || this.#sees !== undefined ? this.#own(holdRemovals) : this.#shared(holdRemovals);
   }
 
   /** Marks what the client holds in the current version, and finds what it holds that is gone. */
@@ -106,7 +110,7 @@ export class LogReader implements Reader {
         return MORE;
       }
       const entry = store.entry(value.name);
-      if (entry?.resource === undefined) {
+      if (entry?.resource === undefined || this.#sees?.(entry.resource) === false) {
         if (value.version !== '') this.#removals.add(value.name);
         continue;
       }
@@ -143,7 +147,7 @@ export class LogReader implements Reader {
     const builder = new ResponseBuilder(this.#context.type, this.#context.replica);
     for (const name of this.#again) {
       if (builder.size >= limits.responseBytes) break;
-      const found = store.find(name);
+      const found = this.#find(name);
       if (found === undefined && holdRemovals) continue;
       this.#again.delete(name);
       if (found === undefined || !builder.add(found)) builder.remove(name);
@@ -152,7 +156,7 @@ export class LogReader implements Reader {
       for (const name of this.#removals) {
         if (builder.size >= limits.responseBytes) break;
         this.#removals.delete(name);
-        const found = store.find(name);
+        const found = this.#find(name);
         if (found === undefined) builder.remove(name);
         else if (found.late === true) builder.add(found);
       }
@@ -174,12 +178,12 @@ export class LogReader implements Reader {
       if (entry === undefined) break;
       this.#position = entry.sequence;
       if (!entry.latest) continue;
-      if (entry.resource !== undefined) {
+      if (entry.resource !== undefined && this.#sees?.(entry.resource) !== false) {
         if (holdRemovals && entry.resource.late === true && entry.sequence > this.#start) {
           this.#removals.add(entry.name);
           withheld = true;
         } else if (!this.#isHeld(entry)) builder.add(entry.resource);
-      } else if (entry.sequence > this.#start && shows(type, entry.removed)) {
+      } else if (entry.sequence > this.#start && shows(type, entry.removed ?? entry.resource) && this.#saw(entry)) {
         if (holdRemovals) {
           this.#removals.add(entry.name);
           withheld = true;
@@ -189,6 +193,18 @@ export class LogReader implements Reader {
     if (index >= store.length) this.#position = store.sequence;
     if (this.#position >= this.#start) this.#caughtUp(this.#position);
     return withheld;
+  }
+
+  #find(name: string): Resource | undefined {
+    const found = this.#context.store.find(name);
+    return found === undefined || this.#sees?.(found) === false ? undefined : found;
+  }
+
+  /** True when the client may have been told of it before it went, or was hidden from it. */
+  #saw({ removed, formerViews }: LogEntry): boolean {
+    const sees = this.#sees;
+    if (sees === undefined || (removed !== undefined && sees(removed))) return true;
+    return formerViews?.some((privateTo) => sees({ privateTo })) === true;
   }
 
   #isHeld({ slot, sequence }: LogEntry): boolean {

@@ -1,12 +1,15 @@
 /**
- * What a subscription reads the store with. There are two: `LogReader` for clients that get everything, which remembers
- * a position and nothing per resource, and `TrackedReader` for those that get a part, which remembers what it sent.
+ * What a subscription reads the store with. There are two: `LogReader` for clients that get everything they may see, which
+ * remembers a position and nothing per resource, and `TrackedReader` for those that ask by name, which remembers what it sent.
  */
 import type { Resource } from '../discovery/resource.ts';
 import type { DiscoveryRequest } from './discovery-request.ts';
 import type { ResourceStore } from './resource-store.ts';
 import type { Response } from './response.ts';
 import type { ServedType } from './served-types.ts';
+
+/** What a client may see. */
+export type View = (resource: Pick<Resource, 'privateTo'>) => boolean;
 
 export interface ReaderLimits {
   /** A response is closed when its resources reach this size, bytes. */

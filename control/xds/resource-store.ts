@@ -18,6 +18,8 @@ export interface LogEntry {
   readonly resource: Resource | undefined;
   /** What a removed resource was; undefined unless it was removed. */
   readonly removed: Resource | undefined;
+  /** For whom alone (`privateTo`) earlier versions were, where that differs from this one; undefined: they were like it. */
+  readonly formerViews: readonly string[] | undefined;
   readonly sequence: number;
   readonly slot: number;
   /** When it was published, milliseconds of `performance.now`. */
@@ -80,7 +82,9 @@ export class ResourceStore {
       const slot = entry?.slot ?? this.#freeSlots.pop() ?? this.#slots++;
       if (entry !== undefined) entry.latest = false;
       const sequence = ++this.#sequence;
-      const next = { name: resource?.name ?? name, resource, removed, sequence, slot, atMs: nowMs, latest: true };
+      const formerViews = entry && viewsBefore(entry, (resource ?? removed)?.privateTo);
+      const known = resource?.name ?? name;
+      const next = { name: known, resource, removed, formerViews, sequence, slot, atMs: nowMs, latest: true };
       this.#entries.set(next.name, next);
       this.#log.push(next);
     }
@@ -140,4 +144,16 @@ export class ResourceStore {
   #sweep(): void {
     this.#log = this.#log.filter((entry) => entry.latest);
   }
+}
+
+/** Bounded by the views that one name has had since it was last forgotten: hardly ever more than one. */
+function viewsBefore(
+  { resource, removed, formerViews }: LogEntry,
+  now: string | undefined,
+): readonly string[] | undefined {
+  const before = (resource ?? removed)?.privateTo;
+  if (formerViews === undefined && (before === undefined || before === now)) return undefined;
+  const views = new Set(formerViews);
+  if (before !== undefined) views.add(before);
+  return [...views];
 }

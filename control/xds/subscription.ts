@@ -9,10 +9,9 @@
  * what it may see of either.
  */
 import { AmbitError } from '../../core/errors.ts';
-import type { Resource } from '../discovery/resource.ts';
 import type { DiscoveryRequest } from './discovery-request.ts';
 import { LogReader } from './log-reader.ts';
-import type { Reader, ReaderContext, Step } from './reader.ts';
+import type { Reader, ReaderContext, Step, View } from './reader.ts';
 import { ResponseBuilder } from './response.ts';
 import type { ResponseCache } from './response-cache.ts';
 import { TrackedReader } from './tracked-reader.ts';
@@ -32,7 +31,7 @@ export interface SubscriptionContext extends ReaderContext {
   /** Node of the caller; empty: none. */
   readonly node: string;
   /** What the caller may see; undefined: everything. */
-  readonly sees: ((resource: Resource) => boolean) | undefined;
+  readonly sees: View | undefined;
 }
 
 export type Answer =
@@ -129,8 +128,8 @@ export class Subscription {
 
   #openReader(): Reader {
     const { sees, node, cache } = this.#context;
-    if (this.#wildcard && sees === undefined) return new LogReader(this.#context, cache);
-    const client = { wildcard: this.#wildcard, keys: this.#keys, node, sees: sees ?? (() => true) };
+    if (this.#wildcard) return new LogReader(this.#context, cache, sees);
+    const client = { keys: this.#keys, node, sees: sees ?? (() => true) };
     return new TrackedReader(this.#context, client);
   }
 

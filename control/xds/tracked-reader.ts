@@ -1,26 +1,24 @@
 /**
- * Reads a part of the store for a client that asks by name, or that may not see everything, and remembers what it sent:
- * a client is told of the removal of what it has and of nothing else.
+ * Reads a part of the store for a client that asks by name, and remembers what it sent: a client is told of the removal of
+ * what it has and of nothing else.
  *
  * A service brings its endpoints along, those of the moment when it is sent and all that join it later; a client on a node is told of the workloads of its node without asking. The sets
  * hold names that exist in the store, or keys that the client was allowed to ask for, so they are bounded by both.
  */
 import type { Resource } from '../discovery/resource.ts';
 import type { DiscoveryRequest, HeldResource } from './discovery-request.ts';
-import { behindIn, type Reader, type ReaderContext, type Step, shows } from './reader.ts';
+import { behindIn, type Reader, type ReaderContext, type Step, shows, type View } from './reader.ts';
 import { ResponseBuilder } from './response.ts';
 
 const IDLE: Step = { kind: 'idle' };
 const MORE: Step = { kind: 'more' };
 
 export interface TrackedClient {
-  /** True for everything that is visible. */
-  readonly wildcard: boolean;
   /** Names and aliases asked for; owned and bounded by the subscription. */
   readonly keys: ReadonlySet<string>;
   /** Workloads of this node are always included; empty: of none. */
   readonly node: string;
-  readonly sees: (resource: Resource) => boolean;
+  readonly sees: View;
 }
 
 export class TrackedReader implements Reader {
@@ -45,8 +43,8 @@ export class TrackedReader implements Reader {
     this.#context = context;
     this.#client = client;
     this.#start = context.store.sequence;
-    this.#position = client.wildcard ? 0 : this.#start;
-    if (client.node !== '' && !client.wildcard) {
+    this.#position = this.#start;
+    if (client.node !== '') {
       for (const name of context.store.index.onNode(client.node)) this.#add(name);
     }
   }
@@ -138,7 +136,7 @@ export class TrackedReader implements Reader {
       }
       this.#sent.add(found.name);
       // What it brings along may have come while the client was away.
-      if (!this.#client.wildcard) for (const member of store.index.membersOf(found.name)) this.#bring(member);
+      for (const member of store.index.membersOf(found.name)) this.#bring(member);
       if (found.version !== version) this.#add(found.name);
       else this.#backlog.delete(found.name);
     }
@@ -212,7 +210,6 @@ export class TrackedReader implements Reader {
   }
 
   #bringMembers(service: string): void {
-    if (this.#client.wildcard) return;
     for (const member of this.#context.store.index.membersOf(service)) {
       if (!this.#sent.has(member)) this.#add(member);
     }
@@ -220,8 +217,8 @@ export class TrackedReader implements Reader {
 
   #wants(resource: Resource): boolean {
     if (!shows(this.#context.type, resource)) return false;
-    const { wildcard, node } = this.#client;
-    if (wildcard || this.#sent.has(resource.name)) return true;
+    const { node } = this.#client;
+    if (this.#sent.has(resource.name)) return true;
     if (node !== '' && resource.node === node) return true;
     return this.#isAskedFor(resource) || resource.services.some((name) => this.#sent.has(name));
   }

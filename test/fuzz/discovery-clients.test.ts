@@ -57,7 +57,7 @@ class Client {
     const unsubscribe = this.mode === 'on demand' && !this.#wide ? ['*'] : [];
     const type = findServedType(ADDRESS_TYPE);
     assert.ok(type);
-    const sees = ({ privateTo }: Resource): boolean => privateTo === '' || privateTo === NAMESPACE;
+    const sees = ({ privateTo }: Pick<Resource, 'privateTo'>): boolean => privateTo === '' || privateTo === NAMESPACE;
     const context = {
       ...{ store: replica.store, cache: replica.cache, type, replica: 'x', subscriptionLimits: SUBSCRIPTION_LIMITS },
       limits: { responseBytes: 120, stepEntries: 3 },
