@@ -16,7 +16,7 @@ export function whyCommand(): Command {
   const command = new Command('why')
     .description('Explain a connection: ambit why legacy/cron shop/stock:8080')
     .argument('<from>', 'pod as namespace/name, or its address')
-    .argument('<to>', 'service, pod or address, with :port')
+    .argument('<to>', 'service, pod or address, with :port (a service with one port needs none)')
     .option(
       '--admin <host:port>',
       'admin address of one agent (default: the sandbox, a cluster, else 127.0.0.1:15000)',

@@ -19,8 +19,10 @@ export function findSource(state: MeshState, text: string): Workload | AmbitErro
   );
 }
 
-/** The address a client of `source`'s namespace would dial for `text`. */
+/** The address a client of `source`'s namespace would dial for `text`; the port of a service that has one only may be left out. */
 export function findDestination(state: MeshState, source: Workload, text: string): SocketAddress | AmbitError {
+  const portless = findService(state, source, text);
+  if (portless !== undefined) return onlyPort(portless, source);
   const colon = text.lastIndexOf(':');
   const portText = text.slice(colon + 1);
   const host = text.slice(0, Math.max(colon, 0)).replace(/^\[(.*)\]$/, '$1');
@@ -36,6 +38,13 @@ export function findDestination(state: MeshState, source: Workload, text: string
   const address = workload instanceof AmbitError ? undefined : workload?.addresses[0];
   if (address !== undefined) return { ip: address, port };
   return new AmbitError('UNKNOWN_SERVICE', `no service or workload of the mesh is called ${quote(host)}`);
+}
+
+function onlyPort(service: Service, source: Workload): SocketAddress | AmbitError {
+  const [first, second] = service.ports;
+  if (first !== undefined && second === undefined) return addressOfService(service, source, first.servicePort);
+  const ports = service.ports.map(({ servicePort }) => servicePort).join(', ');
+  return new AmbitError('BAD_AUTHORITY', `${service.key} serves ${ports || 'no port'}: name one, as in <host>:<port>`);
 }
 
 /** The forms Kubernetes' search path allows, and `<namespace>/<name>`. */

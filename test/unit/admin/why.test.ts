@@ -110,7 +110,7 @@ test('unknown names and malformed questions are errors that say what is known', 
     ['shop/nobody', 'stock:80', 'UNKNOWN_WORKLOAD', /in namespace shop there are cart, frontend/],
     ['nowhere/x', 'stock:80', 'UNKNOWN_WORKLOAD', /"nowhere\/x"/],
     ['shop/frontend', 'nothing:80', 'UNKNOWN_SERVICE', /"nothing"/],
-    ['shop/frontend', 'stock', 'BAD_AUTHORITY', /<host>:<port>/],
+    ['shop/frontend', 'shop/cart', 'BAD_AUTHORITY', /<host>:<port>/],
     ['shop/frontend', 'stock:99999', 'BAD_AUTHORITY', /<host>:<port>/],
   ];
   for (const [from, to, code, text] of cases) {
@@ -119,4 +119,10 @@ test('unknown names and malformed questions are errors that say what is known', 
     assert.equal(error.code, code);
     assert.match(error.message, text);
   }
+});
+
+test('the port of a service that has one only may be left out', () => {
+  assert.equal(ask('shop/frontend', 'stock').to.address, '10.9.0.1:80');
+  assert.equal(ask('shop/frontend', 'shop/stock').to.address, '10.9.0.1:80');
+  assert.throws(() => ask('shop/frontend', 'shop/cart'), /is not <host>:<port>/);
 });
