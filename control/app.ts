@@ -65,7 +65,7 @@ export class ControlPlane {
     this.#identity = new Identity(config, this.#platform.identity, store, metrics);
     this.#leader = cluster === undefined || !config.leaderElection ? undefined : this.#electable(cluster);
     const pipeline = new MeshPipeline(
-      { source, store, builder, discovery, metrics },
+      { source, store, builder, discovery, metrics, revision: config.revision },
       {
         changed: (changes) => this.#leader?.changed(changes),
         published: (conditionsOf) => this.#leader?.conditionsChanged(conditionsOf),

@@ -11,6 +11,7 @@ import type { ObjectChange, ObjectStore } from './model/object-store.ts';
 import type { ObjectKey } from './objects/object.ts';
 import type { Part } from './part.ts';
 import { logProblems } from './sources/files.ts';
+import { ofRevision } from './sources/revision.ts';
 import type { ChangeSet, Source, SourceProblem, SourceSink } from './sources/source.ts';
 import { withStandIns } from './sources/stand-ins.ts';
 import type { DiscoveryService } from './xds/discovery-service.ts';
@@ -31,6 +32,8 @@ export interface PipelineParts {
   readonly builder: MeshBuilder;
   readonly discovery: DiscoveryService;
   readonly metrics: ControlMetrics;
+  /** Name of this control plane; empty: the default one. */
+  readonly revision: string;
 }
 
 /** Who else wants to know. */
@@ -65,7 +68,7 @@ export class MeshPipeline implements Part, SourceSink {
 
   /** Resolves when everything that existed at the start is ready to be served. */
   async start(): Promise<void> {
-    await this.#parts.source.start(withStandIns(this));
+    await this.#parts.source.start(withStandIns(ofRevision(this.#parts.revision, this)));
     // Nobody is served before everything is known: an empty answer would take the mesh away from its agents.
     await this.#whenSynced.promise;
   }

@@ -85,7 +85,7 @@ async function start({ size, certificate, key }: Extract<ToServer, { kind: 'star
   source = new MemorySource(size);
   const builder = new MeshBuilder(store, SETTINGS);
   const observer = { changed: () => undefined, published: () => undefined };
-  const pipeline = new MeshPipeline({ source, store, builder, discovery, metrics }, observer);
+  const pipeline = new MeshPipeline({ source, store, builder, discovery, metrics, revision: '' }, observer);
   await pipeline.start();
   const readyMs = performance.now() - startedMs;
   const authentication = new CallAuthentication({ authenticate: believe }, () => undefined);

@@ -47,6 +47,15 @@ export const SOURCE_SETTINGS = {
     documentation:
       'Namespace of this replica: of its Lease, of the Secret of the CA, of its Service. Empty: the root namespace.',
   }),
+  revision: row({
+    flag: 'revision',
+    env: 'REVISION',
+    parse: optionalName,
+    default: '',
+    documentation:
+      'Name of this control plane: policies, entries and gateways whose label istio.io/rev names another are left to that one. Empty: default.',
+    chart: 'revision',
+  }),
   clusterId: row({
     flag: 'cluster-id',
     env: 'CLUSTER_ID',

@@ -50,7 +50,7 @@ async function start(context: TestContext): Promise<{ source: MemorySource; serv
   const builder = new MeshBuilder(store, SETTINGS);
   const observer = { changed: () => undefined, published: () => undefined };
   const { discovery, metrics } = server;
-  const pipeline = new MeshPipeline({ source, store, builder, discovery, metrics }, observer);
+  const pipeline = new MeshPipeline({ source, store, builder, discovery, metrics, revision: '' }, observer);
   await pipeline.start();
   context.after(() => pipeline.stop());
   const stream = new RawXdsStream(openRawSession(context, server.port, server.root.pem), agentToken('node-1'));
