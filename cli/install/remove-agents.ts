@@ -22,8 +22,9 @@ const SETTLE_MS = 1_000;
 
 /** Rejects when the DaemonSet cannot be deleted; a node whose agent says nothing is reported as not ok. */
 export async function removeAgents(client: KubeClient, namespace: string, timeoutMs: number): Promise<NodeRemoval[]> {
-  const startedMs = Date.now();
   const nodes = await nodesWithAgents(client, namespace);
+  // An event of an earlier removal proves nothing, however short ago it was.
+  const earlier = new Set((await removalEvents(client)).map(versionOf));
   for (const daemonSet of await objects(client, RESOURCES.DaemonSet, namespace)) {
     if (labelOf(daemonSet, 'app.kubernetes.io/name') !== 'ambit-agent') continue;
     await client.delete(RESOURCES.DaemonSet, namespace, daemonSet.metadata.name);
@@ -32,31 +33,36 @@ export async function removeAgents(client: KubeClient, namespace: string, timeou
   while ((await nodesWithAgents(client, namespace)).length > 0 && Date.now() < deadlineMs)
     await pause(LOOK_INTERVAL_MS);
   const settledMs = Date.now() + SETTLE_MS;
-  let reports = await readReports(client, startedMs);
+  let reports = await readReports(client, earlier);
   while (nodes.some((node) => !reports.has(node)) && Date.now() < settledMs) {
     await pause(LOOK_INTERVAL_MS);
-    reports = await readReports(client, startedMs);
+    reports = await readReports(client, earlier);
   }
   return nodes.map(
     (node) => reports.get(node) ?? { node, ok: false, text: 'its agent did not say that it cleaned up' },
   );
 }
 
-async function readReports(client: KubeClient, sinceMs: number): Promise<Map<string, NodeRemoval>> {
+async function readReports(client: KubeClient, earlier: ReadonlySet<string>): Promise<Map<string, NodeRemoval>> {
   const reports = new Map<string, NodeRemoval>();
-  const fieldSelector = 'regarding.kind=Node';
-  const { items } = await client.list(RESOURCES.Event, { fieldSelector }).catch((thrown: unknown) => {
-    throw toAmbitError(thrown, 'KUBERNETES_API');
-  });
-  for (const item of items) {
-    const reason = textAt(item, 'reason');
-    if (reason !== REMOVAL_EVENT && reason !== REMOVAL_INCOMPLETE_EVENT) continue;
-    // An event of an earlier removal proves nothing. Clocks of nodes may be a little behind.
-    if (Date.parse(textAt(item, 'eventTime')) < sinceMs - 60_000) continue;
-    const node = textAt(item, 'regarding', 'name');
-    reports.set(node, { node, ok: reason === REMOVAL_EVENT, text: textAt(item, 'note') });
+  for (const event of await removalEvents(client)) {
+    if (earlier.has(versionOf(event))) continue;
+    const node = textAt(event, 'regarding', 'name');
+    reports.set(node, { node, ok: textAt(event, 'reason') === REMOVAL_EVENT, text: textAt(event, 'note') });
   }
   return reports;
+}
+
+async function removalEvents(client: KubeClient): Promise<unknown[]> {
+  const { items } = await client.list(RESOURCES.Event, { fieldSelector: 'regarding.kind=Node' }).catch((thrown) => {
+    throw toAmbitError(thrown, 'KUBERNETES_API');
+  });
+  return items.filter((item) => [REMOVAL_EVENT, REMOVAL_INCOMPLETE_EVENT].includes(textAt(item, 'reason')));
+}
+
+/** Changes when an event is told again. */
+function versionOf(event: unknown): string {
+  return `${textAt(event, 'metadata', 'uid')} ${textAt(event, 'metadata', 'resourceVersion')}`;
 }
 
 async function nodesWithAgents(client: KubeClient, namespace: string): Promise<string[]> {
