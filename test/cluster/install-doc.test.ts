@@ -70,7 +70,8 @@ describe('docs/INSTALL.md', { skip: bedObstacle() ?? false }, () => {
 
   /** An agent that is killed before it can do anything, while a pod is in the mesh. */
   async function leaveNodeUnclean(): Promise<void> {
-    await here('ambit install --yes');
+    await here('ambit install --yes && kubectl apply --filename docs/examples/shop.yaml');
+    await mesh.bed.waitForRollout('shop', 'deploy/web');
     await mesh.bed.apply(pod({ name: 'captured', podSpec: { nodeName: 'node1' } }));
     await mesh.bed.waitFor('default', 'pod/captured', 'condition=Ready');
     await mesh.labelPod('default', 'captured', 'ambient');
