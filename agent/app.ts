@@ -45,6 +45,7 @@ const STANDARD_OUTPUT = 1;
 const LAST_CONNECTIONS_MS = 2_000;
 /** A certificate that does not come holds up one identity, not the agent. */
 const PREPARE_TIMEOUT_MS = 10_000;
+const ABANDONED = 'the agent that took over is gone: this one has to start again to serve the node';
 
 /** Names in the readiness answer; Istio's. */
 type StartTask = 'state manager' | 'proxy' | 'workload proxy manager';
@@ -64,6 +65,7 @@ export class App implements AdminSource {
   readonly #revocations: RevocationFile | undefined;
   readonly #xds: XdsClient | undefined;
   #node: NodeService | undefined;
+  readonly #failure = Promise.withResolvers<never>();
   #dedicated: DedicatedPod | undefined;
   #admin: AdminServers | undefined;
   #logLevel: LogLevel;
@@ -114,6 +116,13 @@ export class App implements AdminSource {
       this.#revocations = new RevocationFile(revocationFile, (known) => this.#dataplane.setRevocations(known));
     }
     this.#xds = xdsClient(config, relays, this.#feed);
+    // Nobody may be waiting for it.
+    this.#failure.promise.catch(() => undefined);
+  }
+
+  /** Never resolves; rejects when this process can only serve the node by starting again. */
+  get failure(): Promise<never> {
+    return this.#failure.promise;
   }
 
   /** Resolves when pods can be captured; readiness may still wait for the control plane. Rejects with an AmbitError. */
@@ -137,6 +146,7 @@ export class App implements AdminSource {
         capture: this.#identities,
         notReady: () => this.#whyPodsWait(),
         prepared: () => this.#prepared(),
+        abandoned: () => this.#failure.reject(new AmbitError('AGENT_UNREACHABLE', ABANDONED)),
       });
       this.#pending.delete('workload proxy manager');
     }

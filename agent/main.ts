@@ -28,7 +28,7 @@ export async function runAgent(
     app = new App(config, await controlRelays(config));
     const stopped = signalled();
     await Promise.race([app.start(), stopped]);
-    await stopped;
+    await Promise.race([stopped, app.failure]);
     await app.stop();
     return 0;
   } catch (thrown) {

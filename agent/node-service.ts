@@ -8,7 +8,7 @@
  */
 import { eligibilitySettings } from '../core/enrolment/eligibility.ts';
 import { REMOVAL_EVENT, REMOVAL_INCOMPLETE_EVENT } from '../core/enrolment/removal.ts';
-import { toAmbitError } from '../core/errors.ts';
+import { AmbitError, toAmbitError } from '../core/errors.ts';
 import { logger } from '../core/log.ts';
 import { AGENT_VERSION } from '../core/version.ts';
 import { KubeClient } from '../kube/client.ts';
@@ -22,6 +22,7 @@ import { openFolderSource, openKubernetesSource, type PodSource } from './enrol/
 import { type EnrolmentService, startEnrolment } from './enrol/service.ts';
 import { HandoverServer } from './handover/predecessor.ts';
 import { succeed } from './handover/succession.ts';
+import { Predecessor } from './handover/successor.ts';
 import type { Departure } from './install/departure.ts';
 import { Installation } from './install/installation.ts';
 import { findDeparture } from './install/owner.ts';
@@ -35,6 +36,9 @@ const STATUS_WRITTEN_WITHIN_MS = 3_000;
 const HEARD_OF_WITHIN_MS = 3_000;
 /** How often an agent that stops looks whether somebody still has a connection. */
 const LOOK_INTERVAL_MS = 250;
+/** How often an agent that was followed looks whether its successor is there, and how often in vain before it acts. */
+const SUCCESSOR_LOOK_MS = 500;
+const UNSEEN_LOOKS = 3;
 
 export interface NodeServiceOptions {
   readonly config: AgentConfig;
@@ -47,6 +51,8 @@ export interface NodeServiceOptions {
   readonly notReady: () => string | undefined;
   /** Resolves when this agent could carry the connections of the pods of a former agent. Never rejects. */
   readonly prepared: () => Promise<void>;
+  /** This agent has been followed, and whoever followed it is gone: nobody serves the node. Called once. */
+  readonly abandoned: () => void;
 }
 
 export class NodeService {
@@ -56,6 +62,9 @@ export class NodeService {
   #handover: HandoverServer | undefined;
   #installation: Installation | undefined;
   #retired = false;
+  #watch: NodeJS.Timeout | undefined;
+  /** Looks in a row that found no successor. */
+  #unseen = 0;
 
   private constructor(options: NodeServiceOptions) {
     this.#options = options;
@@ -153,6 +162,7 @@ export class NodeService {
   /** Ends enrolment and leaves everything on the node as it stands, for the next agent. */
   async close(): Promise<void> {
     const { dataplane } = this.#options;
+    clearInterval(this.#watch);
     await this.#handover?.close();
     this.#handover = undefined;
     await this.#stopServing();
@@ -175,7 +185,9 @@ export class NodeService {
     if (succession !== undefined) dataplane.inherit(succession.listeners);
     await this.#serve();
     dataplane.endInheritance();
-    // What fails until here leaves the other agent in charge.
+    // What fails until here leaves the other agent in charge, and so does a plugin that cannot be installed.
+    const missing = this.missing();
+    if (succession !== undefined && missing.length > 0) throw new AmbitError('CONFIGURATION', missing.join('; '));
     await succession?.confirm();
     this.#handover = await HandoverServer.open(config.runDirectory, {
       lend: () => this.#lend(),
@@ -251,6 +263,19 @@ export class NodeService {
   #retire(): void {
     this.#retired = true;
     this.#options.dataplane.retire();
+    this.#watch = setInterval(() => void this.#lookForSuccessor(), SUCCESSOR_LOOK_MS).unref();
+  }
+
+  /** A rollout that is taken back may end the successor and keep this agent, which listens to nobody any more. */
+  async #lookForSuccessor(): Promise<void> {
+    // Our own socket must not pass for the successor's.
+    await this.#handover?.close();
+    this.#handover = undefined;
+    using successor = await Predecessor.find(this.#options.config.runDirectory);
+    this.#unseen = successor === undefined ? this.#unseen + 1 : 0;
+    if (this.#unseen < UNSEEN_LOOKS) return;
+    clearInterval(this.#watch);
+    this.#options.abandoned();
   }
 
   async #openPodSource(): Promise<PodSource> {

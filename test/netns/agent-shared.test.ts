@@ -3,7 +3,9 @@
  * the built CNI plugin. Configuration is YAML in a folder, as an operator would edit it.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
+import { eventually } from '../support/eventually.ts';
 import type { TestPod } from '../support/netns.ts';
 import { SharedMesh } from '../support/shared-mesh.ts';
 import { awaitEnd, readBytes, readToEnd } from '../support/socket-exchange.ts';
@@ -58,4 +60,25 @@ test('a mesh of real processes: enrolment, tunnel, policy from a file, an agent 
   assert.equal(await (await client.process()).attempt(server.address, 8080), 'ECONNRESET');
   await mesh.agentOf(server).awaitLines(1, (line) => line.reason === 'POLICY_CHANGED');
   await mesh.agentOf(server).awaitLines(1, (line) => line.reason === 'POLICY_DENIED');
+});
+
+test('an agent that was followed by one that vanished ends, so that it is started again and serves the node', async () => {
+  await using mesh = await SharedMesh.start();
+  const [first, second] = mesh.nodes;
+  assert.ok(first && second);
+  const client = await mesh.addPod(first, 'client');
+  const server = await mesh.addPod(second, 'server');
+  await (await server.process()).listen(8080, 'double');
+  const former = mesh.agentOf(client);
+  const ended = once(former.child, 'exit');
+  const successor = await mesh.launchSuccessor(first);
+  await eventually('the successor has taken over', () => {
+    assert.ok(former.log().some((line) => line.includes('a successor has taken over')));
+  });
+  await exchange(client, server);
+  await successor.kill();
+  assert.deepEqual(await ended, [1, null]);
+  assert.match(former.log().at(-1) ?? '', /the agent that took over is gone/);
+  await mesh.startAgent(first);
+  await exchange(client, server);
 });

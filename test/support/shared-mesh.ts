@@ -67,6 +67,18 @@ export class SharedMesh implements AsyncDisposable {
   }
 
   async startAgent(node: TestNode): Promise<AgentProcess> {
+    const agent = await AgentProcess.start(node, await this.#agentOptions(node));
+    this.agents.set(node, agent);
+    return agent;
+  }
+
+  /** Starts another agent for the same node, beside the one that serves it, as a rollout does. */
+  async launchSuccessor(node: TestNode): Promise<AgentProcess> {
+    const ports = { AMBIT_ADMIN_PORT: '0', AMBIT_METRICS_PORT: '0', AMBIT_READINESS_PORT: '0' };
+    return AgentProcess.launch(node, await this.#agentOptions(node, ports));
+  }
+
+  async #agentOptions(node: TestNode, more: Readonly<Record<string, string>> = {}): Promise<AgentProcessOptions> {
     const name = `node${node.index}`;
     const state = join(this.directory, 'state');
     const runDirectory = join(this.directory, `run-${name}`);
@@ -77,7 +89,7 @@ export class SharedMesh implements AsyncDisposable {
       mintAgentToken(join(state, 'token-key.pem'), { ...account, node: name }, 3_600_000),
     );
     writeFileSync(tokenFile, token, { mode: 0o600 });
-    const agent = await AgentProcess.start(node, {
+    return {
       ...this.#options,
       environment: {
         ...this.#options.environment,
@@ -88,10 +100,9 @@ export class SharedMesh implements AsyncDisposable {
         XDS_ROOT_CA: join(state, 'root-cert.pem'),
         AUTH_TOKEN: tokenFile,
         TERMINATION_GRACE_PERIOD_SECONDS: '2',
+        ...more,
       },
-    });
-    this.agents.set(node, agent);
-    return agent;
+    };
   }
 
   agentOf(pod: TestPod): AgentProcess {
