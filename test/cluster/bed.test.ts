@@ -37,7 +37,8 @@ describe('the two-node bed', { skip: obstacle ?? false }, () => {
     const namespaces = namespacesOf(bed);
     assert.ok(namespaces.size >= 2 * 6, 'the bed has no namespaces of its own');
     await bed[Symbol.asyncDispose]();
-    assert.deepEqual(tracesOf(bed, namespaces), []);
+    // What was killed may take a moment to go.
+    await eventually('nothing of the bed is left', () => assert.deepEqual(tracesOf(bed, namespaces), []));
     assert.deepEqual(links(), linksBefore);
   });
 
