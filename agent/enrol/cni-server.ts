@@ -5,7 +5,7 @@
  * The socket is bound under a temporary name and renamed into place, so that it appears with its final mode, and a new
  * agent takes the name over from an old one without a gap. Requests and their number are bounded.
  */
-import { lstat, mkdir, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ import {
 } from '../../core/enrolment/cni-wire.ts';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
-import { peerCredentials } from '../../reactor/unix-socket.ts';
+import { findPeerUid, isOurs, listenPrivately } from '../private-socket.ts';
 import type { Enrolment } from './enrolment.ts';
 
 const log = logger('cni');
@@ -63,7 +63,7 @@ export class CniServer {
     await refuseUnsafeDirectory(options.runDirectory);
     const path = join(options.runDirectory, PLUGIN_SOCKET_NAME);
     const server = new CniServer(path, options);
-    await server.#listen(`${path}.${process.pid}.tmp`);
+    await listenPrivately(server.#server, path);
     return server;
   }
 
@@ -75,26 +75,10 @@ export class CniServer {
     await promise;
   }
 
-  async #listen(temporary: string): Promise<void> {
-    await rm(temporary, { force: true });
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#server.once('error', reject);
-    // The file is created inside listen(): the mask makes it 0600 from its first moment.
-    const mask = process.umask(0o177);
-    try {
-      this.#server.listen({ path: temporary, exclusive: true }, resolve);
-    } finally {
-      process.umask(mask);
-    }
-    await promise;
-    await rename(temporary, this.path);
-  }
-
   #refuseStrangers(socket: Socket): void {
     socket.on('error', () => socket.destroy());
-    const uid = findPeerUid(socket);
-    if (uid === 0 || uid === process.geteuid?.()) return;
-    log.warn({ uid }, 'a process of another user connected to the plugin socket and was refused');
+    if (isOurs(socket)) return;
+    log.warn({ uid: findPeerUid(socket) }, 'a process of another user connected to the plugin socket and was refused');
     socket.destroy();
   }
 
@@ -181,17 +165,5 @@ async function refuseUnsafeDirectory(directory: string): Promise<void> {
       'CONFIGURATION',
       `the run directory ${directory} must be a folder that only root can write to`,
     );
-  }
-}
-
-/** Undefined when the kernel does not tell, or a future Node keeps the descriptor elsewhere than on its internal handle. */
-function findPeerUid(socket: Socket): number | undefined {
-  const handle: unknown = Reflect.get(socket, '_handle');
-  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
-  if (typeof fd !== 'number' || fd < 0) return undefined;
-  try {
-    return peerCredentials(fd).uid;
-  } catch {
-    return undefined;
   }
 }

@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { AmbitError, toAmbitError } from '../../core/errors.ts';
 import { logger } from '../../core/log.ts';
+import { WOULD_BLOCK } from '../../reactor/byte-channel.ts';
 import { sendDescriptors } from '../../reactor/unix-socket.ts';
 import type { LentListener } from '../dataplane/messages.ts';
-import { findDescriptor, isOurs, listenPrivately } from './private-socket.ts';
+import { findDescriptor, isOurs, listenPrivately } from '../private-socket.ts';
 import {
   decodeFromSuccessor,
   encodeLine,
@@ -28,7 +29,6 @@ const log = logger('handover');
 const MAX_SUCCESSORS = 8;
 /** How long to wait before a full socket is tried again. */
 const FULL_SOCKET_PAUSE_MS = 2;
-const WOULD_BLOCK = -11;
 
 export interface Heritage {
   /** Enrols and accepts no more; the sockets stay open here. */

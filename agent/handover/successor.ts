@@ -6,9 +6,10 @@
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { AmbitError } from '../../core/errors.ts';
+import { WOULD_BLOCK } from '../../reactor/byte-channel.ts';
 import { discardDescriptors, receiveDescriptors } from '../../reactor/unix-socket.ts';
 import type { LentListener } from '../dataplane/messages.ts';
-import { findDescriptor, isOurs } from './private-socket.ts';
+import { findDescriptor, isOurs } from '../private-socket.ts';
 import {
   decodeFromPredecessor,
   encodeLine,
@@ -21,7 +22,6 @@ import {
 } from './wire.ts';
 
 const LOOK_INTERVAL_MS = 2;
-const WOULD_BLOCK = -11;
 
 /** An agent that serves this node now. */
 export class Predecessor implements Disposable {

@@ -4,7 +4,7 @@
  */
 import { rename, rm } from 'node:fs/promises';
 import type { Server, Socket } from 'node:net';
-import { peerCredentials } from '../../reactor/unix-socket.ts';
+import { peerCredentials } from '../reactor/unix-socket.ts';
 
 /** Resolves when clients can connect to `path`. */
 export async function listenPrivately(server: Server, path: string): Promise<void> {
